@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_council.cli import _output
-from llm_council.cli._completion import complete_seats
+from llm_council.cli._completion import complete_runs, complete_seats
 from llm_council.cli._main import FAILED
 from llm_council.cli._run import seats_of
 from llm_council.errors import InvalidOption
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llm_council.evals.run import EvalProgress
     from llm_council.evals.tasks import TaskSet
 
-__all__ = ["eval_"]
+__all__ = ["eval_", "grade"]
 
 _EXAMPLES = """\b
 Examples:
@@ -72,6 +72,14 @@ _path = click.Path(dir_okay=False)
 @click.option("--json", "json_", type=_path, help="Write the report as JSON; - is stdout.")
 @click.option("--weights", type=_path, help="Write measured weights of the seats for the strategy poll, as TOML.")
 @click.option("--calibration", type=_path, help="Write how often a poll is right by its share of votes, as TOML.")
+@click.option(
+    "--from-store",
+    is_flag=False,
+    flag_value="",
+    metavar="[STORE]",
+    help='Report on stored runs that "council grade" has graded; nothing is sent.',
+)
+@click.option("--grades", type=_path, help="File of the grades; by default beside the store.")
 @click.option("--inspect", is_flag=True, help="With export: the layout of inspect_ai.")
 def eval_(words: tuple[str, ...], **flags: Any) -> int:
     """Measure whether a council pays on your tasks.
@@ -84,6 +92,10 @@ def eval_(words: tuple[str, ...], **flags: Any) -> int:
         return _export(words[1:], inspect=flags["inspect"])
     from llm_council.evals.run import replay
 
+    if flags["from_store"] is not None:
+        if words:
+            raise click.UsageError("--from-store takes no task set: the tasks are those of the graded runs")
+        return _finish(_report_on_store(flags), flags)
     if flags["replay"]:
         if words or flags["resume"] or flags["plan"]:
             raise click.UsageError("--replay takes no task set, --resume or --plan: it reports on what is there")
@@ -93,6 +105,37 @@ def eval_(words: tuple[str, ...], **flags: Any) -> int:
     if flags["resume"] and not flags["out"]:
         raise click.UsageError("--resume needs --out: the folder of the journal")
     return _evaluate(words[0], flags)
+
+
+def _report_on_store(flags: Mapping[str, Any]) -> EvalReport:
+    from llm_council.cli._runs import configured
+    from llm_council.evals.stored import evaluate_stored, grades_path, read_grades
+
+    config, place = configured(flags["from_store"] or None)
+    return evaluate_stored(place, read_grades(Path(flags["grades"] or grades_path(str(config.store)))))
+
+
+@click.command()
+@click.argument("run", metavar="RUN", shell_complete=complete_runs)
+@click.argument("grade", metavar="right|wrong|ANSWER")
+@click.option("--store", type=click.Path(), help="The run store; default: that of the configuration.")
+@click.option("--grades", type=_path, help="File of the grades; by default beside the store.")
+def grade(run: str, grade: str, *, store: str | None, grades: str | None) -> int:
+    """Say whether the answer of a stored run is right, so that "council eval --from-store" can use it.
+
+    RUN is the run's id, the beginning of it, or "last". ANSWER is the right answer, as JSON or text: with it, wrong
+    runs count too.
+    """
+    from llm_council.cli._runs import configured
+    from llm_council.evals.stored import grades_path, write_grade
+
+    config, place = configured(store)
+    found = place.find_sync(run)
+    path = Path(grades or grades_path(str(config.store)))
+    written = write_grade(path, found, grade)
+    what = written.grade if written.target is None else json.dumps(written.target, ensure_ascii=False)
+    _output.print_line(f"run {found}: {what}; written to {path}")
+    return 0
 
 
 def _evaluate(path: str, flags: Mapping[str, Any]) -> int:

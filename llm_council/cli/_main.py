@@ -37,6 +37,7 @@ _COMMANDS = {
     "resume": ("_runs", "Continue a run that was interrupted."),
     "replay": ("_runs", "Print a stored run again, without any call."),
     "eval": ("_eval", "Measure whether a council pays on your tasks."),
+    "grade": ("_eval", "Say whether the answer of a stored run is right."),
     "doctor": ("_commands", "Check providers and this installation."),
     "providers": ("_commands", "List the providers."),
     "strategies": ("_commands", "List the strategies."),

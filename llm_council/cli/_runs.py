@@ -31,14 +31,19 @@ if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
     from llm_council.store import RunInfo, RunStore, Store, StoredRun
 
-__all__ = ["replay", "resume", "runs"]
+__all__ = ["configured", "replay", "resume", "runs"]
 
 _store_option = click.option("--store", type=click.Path(), help="The run store; default: that of the configuration.")
 
 _run_argument = click.argument("run", metavar="RUN", shell_complete=complete_runs)
 
 
-def _configured(store: str | None) -> tuple[CouncilConfig, Store | RunStore]:
+def configured(store: str | None) -> tuple[CouncilConfig, Store | RunStore]:
+    """Return the configuration with the run store of an option, or its own, and that store.
+
+    Raises:
+        InvalidOption: no store is configured.
+    """
     from llm_council.config import CouncilConfig
     from llm_council.store import open_store
 
@@ -62,7 +67,7 @@ def runs() -> None:
 @json_option
 def list_runs(*, limit: int | None, store: str | None, json_: bool) -> None:
     """List the stored runs, the latest first."""
-    _, place = _configured(store)
+    _, place = configured(store)
     found = place.runs_sync(limit=limit)
     if json_:
         print_json([_info(info) for info in found])
@@ -90,7 +95,7 @@ def show(run: str, *, store: str | None, json_: bool) -> None:
 
     RUN is the run's id, the beginning of it, or "last".
     """
-    _, place = _configured(store)
+    _, place = configured(store)
     found = place.show_sync(place.find_sync(run))
     if json_:
         import attrs
@@ -174,7 +179,7 @@ def export(run: str, *, store: str | None) -> None:
 
     RUN is the run's id, the beginning of it, or "last".
     """
-    _, place = _configured(store)
+    _, place = configured(store)
     print_json(place.export_sync(place.find_sync(run)))
 
 
@@ -191,7 +196,7 @@ def purge(run: tuple[str, ...], *, days: float | None, store: str | None) -> Non
     """
     if not run and days is None:
         raise click.UsageError("name the runs to delete, or use --days; --days 0 deletes all")
-    _, place = _configured(store)
+    _, place = configured(store)
     before = None if days is None else datetime.now(UTC) - timedelta(days=days)
     runs = [place.find_sync(name) for name in run]
     purged = place.purge_sync(*runs, before=before)
@@ -228,7 +233,7 @@ def resume(run: str, **flags: Any) -> int:
     from llm_council.council import Council
 
     _output.check_output(flags)
-    config, place = _configured(flags["store"])
+    config, place = configured(flags["store"])
     run = place.find_sync(run)
     plan = place.show_sync(run).plan
     quiet = output_format(flags) == "json" and not sys.stderr.isatty()
@@ -256,6 +261,6 @@ def replay(run: str, **flags: Any) -> int:
     from llm_council._engine import resume
 
     _output.check_output(flags)
-    _, place = _configured(flags["store"])
+    _, place = configured(flags["store"])
     result = _runtime.call(resume.replay, place, place.find_sync(run))
     return print_result(result, flags)

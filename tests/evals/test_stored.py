@@ -1,0 +1,81 @@
+"""Stored runs that people graded become an evaluation, without a call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llm_council import Council, CouncilConfig
+from llm_council.errors import InvalidOption
+from llm_council.evals.stored import evaluate_stored, grades_path, read_grades, write_grade
+from llm_council.store import Store
+from tests.evals._council import SEATS, WORLD, PricedSeat, calls_of
+
+NUMBER = {"type": "number"}
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[Council, Path, list[str]]:
+    """Ten stored polls."""
+    path = tmp_path / "runs.db"
+    seats = [PricedSeat(right, world=WORLD, name=name) for name, right in SEATS.items()]
+    council = Council(seats, config=CouncilConfig(), store=path, strategy="poll")
+    runs = [council.run(f"What is item {item}?", schema=NUMBER) for item in range(10)]
+    return council, path, [run.run_id for run in runs]
+
+
+def grade_all(path: Path, runs: list[str]) -> Path:
+    file = grades_path(str(path))
+    for item, run in enumerate(runs):
+        write_grade(file, run, str(WORLD.right_answer(item)))
+    return file
+
+
+def test_graded_runs_are_reported_on_without_a_call(stored: tuple[Council, Path, list[str]]) -> None:
+    council, path, runs = stored
+    file = grade_all(path, runs)
+    before = calls_of(council)
+    report = evaluate_stored(Store(path), read_grades(file))
+    assert calls_of(council) == before
+    assert report.items == 10
+    ran = report.row("as it ran: poll")
+    assert ran.accuracy == report.row("poll").accuracy
+    assert ran.usd == pytest.approx(0.003, abs=0.002)  # a poll that is decided cancels the rest
+    assert any("one draft of each seat" in warning for warning in report.warnings)
+    assert report.verdict("as it ran: poll").comparisons
+
+
+def test_a_run_that_is_right_needs_no_answer_and_a_wrong_one_does(stored: tuple[Council, Path, list[str]]) -> None:
+    _, path, runs = stored
+    file = grades_path(str(path))
+    write_grade(file, runs[0], "right")
+    write_grade(file, runs[1], "wrong")
+    report = evaluate_stored(Store(path), read_grades(file))
+    assert report.items == 1
+    assert report.row("as it ran: poll").accuracy.estimate == 1.0
+    assert any("grade it with the right answer" in warning for warning in report.warnings)
+
+
+def test_the_last_grade_of_a_run_counts(stored: tuple[Council, Path, list[str]]) -> None:
+    _, path, runs = stored
+    file = grades_path(str(path))
+    write_grade(file, runs[0], "wrong")
+    write_grade(file, runs[0], "4")
+    (grade,) = read_grades(file).values()
+    assert (grade.grade, grade.target) == ("target", 4)
+
+
+def test_without_grades_the_remedy_is_named(stored: tuple[Council, Path, list[str]], tmp_path: Path) -> None:
+    _, path, runs = stored
+    with pytest.raises(InvalidOption, match="council grade RUN"):
+        read_grades(tmp_path / "none.jsonl")
+    file = grades_path(str(path))
+    write_grade(file, runs[0], "wrong")
+    with pytest.raises(InvalidOption, match="no graded run can be scored"):
+        evaluate_stored(Store(path), read_grades(file))
+    file.write_text("{}\n")
+    with pytest.raises(InvalidOption, match="line 1"):
+        read_grades(file)
+    with pytest.raises(InvalidOption, match="--grades"):
+        grades_path("postgres://somewhere")
