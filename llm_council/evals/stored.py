@@ -139,7 +139,7 @@ class StoredTasks:
 def evaluate_stored(store: Store | RunStore, grades: Mapping[str, Grade]) -> EvalReport:
     """Return the report on graded runs. Nothing is sent.
 
-    The arms are each seat alone, the votes that need no call, and the strategies of the runs as they ran. Runs store one
+    The arms are each seat alone, the votes that need no call, and the strategy of the runs as they ran. Runs store one
     draft of each seat, so samples at equal cost cannot be told: the report says so.
 
     Args:
