@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import log
 
 import attrs
@@ -10,7 +10,7 @@ import attrs
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import strict_init
 
-__all__ = ["FEWEST_TASKS", "PRIOR", "Calibration", "calibrate", "log_odds_weight", "seat_weights", "shrunk_accuracy"]
+__all__ = ["FEWEST_TASKS", "PRIOR", "Calibration", "calibrate", "log_odds_weight", "shrunk_accuracy"]
 
 FEWEST_TASKS = 50
 """Tasks below which no weights are given: their error would be larger than what they gain."""
@@ -91,28 +91,3 @@ def log_odds_weight(accuracy: float, options: float = 2) -> float:
         options: K, how many answers are possible.
     """
     return max(0.0, log((options - 1) * accuracy / (1 - accuracy)))
-
-
-def seat_weights(right: Mapping[str, Sequence[float]], options: float = 2) -> dict[str, float]:
-    """Return the weight of each seat for a vote.
-
-    Args:
-        right: scores of each seat on the same tasks.
-        options: how many answers are possible.
-
-    Raises:
-        InvalidOption: fewer than ``FEWEST_TASKS`` tasks, or no seat is better than chance.
-    """
-    tasks = min((len(scores) for scores in right.values()), default=0)
-    if tasks < FEWEST_TASKS:
-        raise InvalidOption(f"weights need {FEWEST_TASKS} tasks, got {tasks}: use no weights, or evaluate on more")
-    mean = sum(sum(scores) for scores in right.values()) / sum(len(scores) for scores in right.values())
-    # Seats that are all right, or all wrong, would have infinite weights.
-    mean = min(max(mean, 0.5 / tasks), 1 - 0.5 / tasks)
-    weights = {
-        seat: log_odds_weight(shrunk_accuracy(sum(scores), len(scores), mean), options)
-        for seat, scores in right.items()
-    }
-    if not any(weights.values()):
-        raise InvalidOption("no seat is better than chance on these tasks: weights cannot help them")
-    return weights

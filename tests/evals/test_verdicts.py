@@ -249,7 +249,7 @@ def test_without_a_gain_nothing_pays_in_full(name: str, items: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["independent", "probit", "mixture"])
 def test_without_a_gain_nothing_pays_with_clusters(name: str) -> None:
-    assert share_of_false_findings(clustered(WORLDS[name]), 100, 300, size=5) <= 0.05
+    assert share_of_false_findings(clustered(WORLDS[name]), 100, 100, size=5) <= 0.05
 
 
 @pytest.mark.slow
@@ -264,6 +264,6 @@ def test_a_gain_of_ten_points_is_found_as_often_as_the_plan_promised_in_full(nam
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["independent", "probit"])
 def test_a_gain_of_ten_points_is_found_with_clusters(name: str) -> None:
-    rounds = 300
+    rounds = 100
     promised, found = promised_and_found(clustered(WORLDS[name]), rounds, primary="poll", size=5)
     assert found >= promised - 3 * (promised * (1 - promised) / rounds) ** 0.5
