@@ -1,0 +1,165 @@
+"""Scores by a judge, for answers that no target decides: its requests, its replies, and how far to trust it.
+
+Nothing here calls a model.
+A judge's score is an opinion: reports show it as judged, not measured, with the agreement on tasks that have a key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import fmean
+
+import attrs
+
+from llm_council._engine.fences import RULE, quote
+from llm_council.errors import InvalidOption
+from llm_council.evals.scorers import Score, ScorerKind
+from llm_council.evals.tasks import EvalTask
+from llm_council.models import Message
+from llm_council.models._attrs import strict_init
+from llm_council.strategies._judgements import MOST, read_better, read_scores
+
+__all__ = [
+    "VALIDATED_BY",
+    "JudgeAgreement",
+    "agreement",
+    "grade_request",
+    "kin",
+    "pair_requests",
+    "read_grade",
+    "read_pair",
+]
+
+VALIDATED_BY = 50
+"""Tasks with a key or a human label that a judge must have scored before its agreement says something."""
+
+_ROLE = f"You judge answers to tasks by a rubric, strictly and without regard to length or style. {RULE}"
+_GRADE = (
+    "Judge the answer by the rubric. Check its claims and calculations yourself. Give it a whole number from 0 (fails"
+    ' the rubric) to 10 (meets all of it). End with one line, such as "SCORE A: 6".'
+)
+_PAIR = (
+    "Which answer meets the rubric better? Check the claims and calculations of both yourself; the order means nothing."
+    ' End with one line: "BETTER:" and the label of the better answer, or TIE.'
+)
+
+
+def grade_request(task: EvalTask, answer: str, *, code: str) -> tuple[Message, ...]:
+    """Return the messages that ask a judge for the score of an answer.
+
+    Args:
+        task: the task; its rubric says what is good, and its target, if it has one, is shown as a reference.
+        answer: the text of a model, which may say anything: it is fenced.
+        code: of the fences, which the answer cannot know, such as a hash of the seed and the task.
+
+    Raises:
+        InvalidOption: the scorer of the task is no judge.
+    """
+    return _messages(task, {"A": answer}, _GRADE, code)
+
+
+def read_grade(text: str) -> Score:
+    """Return the score of a judge's reply, from 0 to 1; its value is None if there is none to read."""
+    scores = read_scores(text, ["A"])
+    return Score(value=None if scores is None else scores["A"] / MOST)
+
+
+def pair_requests(
+    task: EvalTask, first: str, second: str, *, code: str
+) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """Return the messages that ask a judge which of two answers is better, in both orders: places have favourites."""
+    return (
+        _messages(task, {"A": first, "B": second}, _PAIR, code),
+        _messages(task, {"A": second, "B": first}, _PAIR, code),
+    )
+
+
+def read_pair(forth: str, back: str) -> float | None:
+    """Return the share of the first answer: 1 if it wins in both orders, 0 if it loses, half if the judge wavers.
+
+    Args:
+        forth: the reply to the first order.
+        back: the reply to the second one, in which the labels are exchanged.
+
+    Returns:
+        The share; None if a reply cannot be read.
+    """
+    chosen, turned = read_better(forth, ["A", "B"]), read_better(back, ["A", "B"])
+    if chosen is None or turned is None:
+        return None
+    return fmean([{"A": 1.0, "B": 0.0}.get(chosen, 0.5), {"A": 0.0, "B": 1.0}.get(turned, 0.5)])
+
+
+def _messages(task: EvalTask, answers: dict[str, str], asked: str, code: str) -> tuple[Message, ...]:
+    if task.scorer.kind != ScorerKind.JUDGE:
+        raise InvalidOption(f"task {task.id!r:.80}: its scorer is {task.scorer.kind}, which needs no judge: use score")
+    question = task.input if isinstance(task.input, str) else "\n\n".join(message.text for message in task.input)
+    codes = [code]
+    parts = [quote("the task", question, codes), f"Rubric:\n{task.scorer.rubric}"]
+    if task.target is not None:
+        parts.append(quote("a reference answer", str(task.target), codes))
+    parts += [quote(f"answer {label}", text, codes) for label, text in answers.items()]
+    return Message("system", _ROLE), Message("user", "\n\n".join([*parts, asked]))
+
+
+# Who may judge, and how far to trust it
+
+
+def kin(judge: tuple[str, str | None], seat: tuple[str, str | None]) -> bool:
+    """Return True if a judge is of the family of a seat: of its provider, or of models with the same first word.
+
+    Judges favour texts of their own family and of models like themselves (arXiv 2502.04313).
+
+    Args:
+        judge: its provider and model.
+        seat: of the seat.
+    """
+    return judge[0] == seat[0] or (_family(judge[1]) == _family(seat[1]) != "")
+
+
+def _family(model: str | None) -> str:
+    """Return the first word of a model's name: ``claude`` for ``anthropic/claude-opus-4-5``."""
+    found = re.match(r"[a-z]+", (model or "").rpartition("/")[2].casefold())
+    return found[0] if found else ""
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class JudgeAgreement:
+    """How far a judge agrees with keys or with people.
+
+    Attributes:
+        kappa: Cohen's kappa, 0 for chance and 1 for full agreement; None if it is undefined.
+        observed: share of tasks on which both say the same.
+        items: tasks that have both.
+    """
+
+    kappa: float | None
+    observed: float
+    items: int
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether there are tasks enough to say how good the judge is."""
+        return self.items >= VALIDATED_BY
+
+
+def agreement(judged: Sequence[float], known: Sequence[float], *, good: float = 0.5) -> JudgeAgreement:
+    """Compare scores of a judge with known ones.
+
+    Source: Cohen 1960, "A coefficient of agreement for nominal scales".
+
+    Args:
+        judged: scores of the judge, from 0 to 1.
+        known: scores by a key or by people, on the same tasks.
+        good: scores of this and more are good, all others bad.
+    """
+    if not judged or len(judged) != len(known):
+        raise InvalidOption("agreement needs the scores of both on one task or more")
+    ours, theirs = [score >= good for score in judged], [score >= good for score in known]
+    observed = fmean([one == other for one, other in zip(ours, theirs, strict=True)])
+    p, q = fmean(ours), fmean(theirs)
+    chance = p * q + (1 - p) * (1 - q)
+    kappa = None if chance > 1 - 1e-12 else (observed - chance) / (1 - chance)
+    return JudgeAgreement(kappa=kappa, observed=observed, items=len(ours))
