@@ -231,12 +231,12 @@ TEXTS: Sequence[TextRow] = (
 
 DAILY_TEXT = re.compile(
     r"(?i)\bper[- ]?(?:day|week|month)\b|/ ?(?:day|month)\b|\bdaily\b|\bweekly\b|\bmonthly\b|\b[RT]PD\b|by ?day\b"
-    r"|\b86,?400 ?s\b|\b(?:session|hourly) usage limit\b"
+    r"|\b86,?400 ?s\b|\bsession usage limit\b"
 )
 """Words of a rate limit that is refilled by the day or later: Groq and OpenAI ("requests per day (RPD)"), Cerebras
 ("Tokens per day limit exceeded"), OpenRouter ("free-models-per-day"), GitHub Models ("50 per 86400s ... ByDay"), Cohere
-("1000 API calls / month"), Ollama's cloud ("reached your weekly usage limit", also "hourly" and "session": continue
-issue 9233, hermes-agent pull 68832). The code is that of a limit by the minute."""
+("1000 API calls / month"), Ollama's cloud ("reached your weekly usage limit", or "session", which lasts five hours:
+hermes-agent pull 68832). The code is that of a limit by the minute."""
 
 SPENT_TEXT = re.compile(
     r"(?i)\binsufficient (?:account )?(?:balance|credits?|funds)\b"

@@ -15,6 +15,7 @@ from llm_council.models.limits import Limits
 __all__ = [
     "amount",
     "arguments_object",
+    "as_object_text",
     "dumps",
     "get_object",
     "get_text",
@@ -84,6 +85,20 @@ def arguments_object(text: str) -> dict[str, Any] | None:
         return read_arguments(text)
     except ValueError:
         return None
+
+
+def as_object_text(text: str) -> str:
+    """Return the arguments of a tool call as the text of a JSON object, for servers that read what they are sent.
+
+    A model may have written anything: what is no object, and cannot be read as one, becomes ``{"arguments": text}``.
+    """
+    try:
+        if isinstance(loads(text), dict):
+            return text
+    except MalformedReply:
+        pass
+    found = arguments_object(text)
+    return json.dumps({"arguments": text} if found is None else found, ensure_ascii=False)
 
 
 def _not_json(text: str, error: ValueError, content_type: str | None) -> str:

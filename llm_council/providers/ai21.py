@@ -25,6 +25,7 @@ __all__ = ["AI21Provider"]
 
 CHAT = ChatOptions(
     vendor="ai21",
+    parses_arguments=True,
     reasoning=ReasoningStyle.NONE,
     schema=SchemaStyle.JSON_OBJECT,
     stream_usage=False,  # the last event has the usage in any case

@@ -82,7 +82,11 @@ class OpenAICompatibleProvider(HttpProvider):
         streaming=True, tool_use=True, structured_output=True, multimodal=True, reasoning=True
     )
 
-    CHAT: ClassVar[ChatOptions] = ChatOptions(vendor="openai-compatible", think_tags=True)
+    CHAT: ClassVar[ChatOptions] = ChatOptions(
+        vendor="openai-compatible",
+        think_tags=True,
+        parses_arguments=True,
+    )
 
     def __init__(
         self,

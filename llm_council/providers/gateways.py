@@ -170,6 +170,7 @@ def _make(name: str, row: Row) -> type[Gateway]:
             longest_call_id=row.longest_call_id,
             call_id_length=row.call_id_length,
             cache_key=row.cache_key,
+            parses_arguments=row.family != "openai",
         ),
     }
     return type(row.class_name, (Gateway,), body)

@@ -29,6 +29,7 @@ class LMStudioProvider(OpenAICompatibleProvider):
     SERVES_WHAT_IT_LISTS: ClassVar[bool] = True
     CHAT: ClassVar[ChatOptions] = ChatOptions(
         vendor="lmstudio",
+        parses_arguments=True,
         think_tags=True,
         seed="seed",  # docs, "Chat Completions", supported payload parameters
     )

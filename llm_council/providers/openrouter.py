@@ -45,6 +45,7 @@ class OpenRouterProvider(OpenAICompatibleProvider):
         vendor="openrouter",
         seed="seed",  # API reference, "Send chat completion request"
         echo="reasoning_details",
+        parses_arguments=True,  # for the models of vendors whose calls hold objects
         longest_call_id=40,  # OpenAI's limit, whose models it serves beside others
         stream_usage=False,  # usage always comes; asking for it is deprecated
         file_urls=True,  # OpenRouter, "PDF Inputs"

@@ -28,6 +28,7 @@ class VLLMProvider(OpenAICompatibleProvider):
     SERVES_WHAT_IT_LISTS: ClassVar[bool] = True
     CHAT: ClassVar[ChatOptions] = ChatOptions(
         vendor="vllm",
+        parses_arguments=True,  # vllm/entrypoints/chat_utils.py: json.loads of the arguments of each call
         think_tags=True,
         seed="seed",  # docs, "OpenAI-Compatible Server", chat parameters
     )

@@ -506,7 +506,7 @@ def test_a_field_that_is_too_long_is_no_long_prompt(param: str, cls: type[ApiErr
 
 DAILY: list[tuple[dict[str, Any], type[ApiError]]] = [
     ({"message": "you (ann) have reached your weekly usage limit, upgrade for higher limits"}, OutOfCredit),
-    ({"message": "you've reached your hourly usage limit, please wait or upgrade to continue"}, OutOfCredit),
+    ({"message": "you've reached your hourly usage limit, please wait or upgrade to continue"}, RateLimited),
     ({"message": "you (ann) have reached your session usage limit, please wait"}, OutOfCredit),
     ({"message": "Rate limit exceeded: free-models-per-day", "code": 429}, OutOfCredit),
     ({"message": "Limit of requests per day (RPD) reached", "code": "rate_limit_exceeded"}, OutOfCredit),

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from llm_council._wire.history import CallIds, drop_empty_answers, fit_history, join_instructions
-from llm_council._wire.payloads import join_tools, with_extra
+from llm_council._wire.payloads import as_object_text, join_tools, with_extra
 from llm_council._wire.prompt_cache import BREAKPOINT, mark_instructions, prefix_key
 from llm_council.errors import CapabilityMissing, InvalidOption
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
@@ -95,6 +95,7 @@ class ChatOptions:
         longest_call_id: the most characters of the id of a call; None is unlimited.
         call_id_length: the number of characters that such an id must have, all letters and digits; None is any.
         tool_call_keys: the vendor's own keys of a tool call that must be sent back.
+        parses_arguments: the server reads the arguments of earlier calls as JSON: others are put into an object.
         think_tags: the model writes its reasoning into the answer, between ``<think>`` tags.
         finish_required: a stream without finish reason and ``[DONE]`` was cut; False for servers that send neither.
         file_urls: documents may be addresses.
@@ -119,6 +120,7 @@ class ChatOptions:
     longest_call_id: int | None = None
     call_id_length: int | None = None
     tool_call_keys: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    parses_arguments: bool = False
     think_tags: bool = False
     finish_required: bool = True
     file_urls: bool = False
@@ -309,7 +311,10 @@ def _encode_call(call: ToolCall, options: ChatOptions) -> dict[str, Any]:
     if call.extra.get("type") == CUSTOM:
         return {**vendor_keys, "id": call.id, "type": CUSTOM, CUSTOM: {"name": call.name, "input": call.arguments}}
     # Chat templates parse the arguments: a call without any must still read as an object.
-    function = {"name": call.name, "arguments": call.arguments if call.arguments.strip() else "{}"}
+    arguments = call.arguments if call.arguments.strip() else "{}"
+    if options.parses_arguments:
+        arguments = as_object_text(arguments)
+    function = {"name": call.name, "arguments": arguments}
     return {**vendor_keys, "id": call.id, "type": "function", "function": function}
 
 

@@ -71,7 +71,7 @@ def encode_request(
         stream: whether to ask for a stream; None means ``request.stream``.
 
     Raises:
-        InvalidOption: an image given by URL, a tool call whose arguments are not a JSON object, an unsupported
+        InvalidOption: an image given by URL, an unsupported
             ``response_format``, or nothing but empty turns.
     """
     payload: dict[str, Any] = dict(options.body)
@@ -150,10 +150,8 @@ def _encode_turn(turn: Message, tool_names: Mapping[str, str]) -> dict[str, Any]
 
 def _encode_call(call: ToolCall) -> dict[str, Any]:
     arguments = arguments_object(call.arguments)
-    if arguments is None:
-        raise InvalidOption(
-            f"the arguments of tool call {call.name!r:.80} are not a JSON object, which Ollama requires"
-        )
+    if arguments is None:  # the API takes objects only, and the model may have written anything
+        arguments = {"arguments": call.arguments}
     return {"function": {"name": call.name, "arguments": arguments}}
 
 

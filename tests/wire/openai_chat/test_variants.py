@@ -32,6 +32,11 @@ from llm_council.errors import (
 )
 from llm_council.models import FinishReason, GenerateChunk, GenerateRequest, GenerateResponse, Message, ToolCall, join
 from llm_council.providers import _google, _ollama
+from llm_council.providers.compatible import OpenAICompatibleProvider
+from llm_council.providers.openai import OpenAIProvider
+from llm_council.providers.openrouter import OpenRouterProvider
+from llm_council.providers.registry import get_class
+from llm_council.providers.vllm import VLLMProvider
 from llm_council.testing._mirrors.openai_chat import decode_request
 
 READERS: dict[str, Callable[[], Any]] = {
@@ -152,6 +157,27 @@ def test_a_call_with_free_text_is_read_and_goes_back_as_it_came() -> None:
     again = openai_chat.encode_request(GenerateRequest(messages=[Message("user", "x"), answer.to_message()]))
     assert again["messages"][1]["tool_calls"] == [whole]
     assert decode_request(again).messages[1].tool_calls == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ('{"a": 1}', '{"a": 1}'),
+        ("", "{}"),
+        ('{"a": 1,}', '{"a": 1}'),
+        ("[1]", '{"arguments": "[1]"}'),
+        ("not json", '{"arguments": "not json"}'),
+    ],
+)
+def test_arguments_of_earlier_calls_are_objects_for_servers_that_read_them(written: str, sent: str) -> None:
+    call = ToolCall(id="c", name="f", arguments=written)
+    request = GenerateRequest(messages=[Message("assistant", "", tool_calls=[call])])
+    for provider in (VLLMProvider, OpenRouterProvider, OpenAICompatibleProvider, get_class("groq")):
+        (turn,) = openai_chat.encode_request(request, vars(provider)["CHAT"])["messages"]
+        assert turn["tool_calls"][0]["function"]["arguments"] == sent
+    for own in (OpenAIProvider, get_class("azure-openai")):  # where they go back as they came
+        (turn,) = openai_chat.encode_request(request, vars(own)["CHAT"])["messages"]
+        assert turn["tool_calls"][0]["function"]["arguments"] == (written or "{}")
 
 
 def test_calls_of_the_servers_own_tools_are_left_out() -> None:
@@ -795,7 +821,7 @@ GOOGLE: dict[str, tuple[int, Any, type[ApiError], bool]] = {
     "a place": (
         400,
         {"message": "User location is not supported for the API use.", "status": "FAILED_PRECONDITION"},
-        RequestRejected,
+        PermissionRefused,
         False,
     ),
     "a deadline": (504, {"message": "Deadline expired", "status": "DEADLINE_EXCEEDED"}, ServerFailed, True),
