@@ -1,8 +1,8 @@
 """The prompts of all phases: pure functions from a plan and earlier results to a request.
 
-Every request has the same order, so that vendors' prompt caches work. The system turn (role, rules) comes first, then
-the earlier turns of a conversation. Task, context and files follow, which are the same in all phases of a run. The
-fenced texts of other seats and the instruction come last.
+Every request has the same order, so that vendors' prompt caches work. The system turn (role, rules) comes first. The
+conversation before, task, context and files follow, which are the same in all phases of a run. The fenced texts of
+other seats and the instruction come last.
 
 Drafts and critiques are free text: models deliberate better, and at less cost, in prose, and people can read it. Only
 the last phase has the schema, both as ``structured_output`` and in the prompt, because an adapter may ignore the
@@ -23,7 +23,7 @@ import attrs
 
 from llm_council._engine import plain_prompts as plain
 from llm_council._engine.fences import RULE, derive_code, enclose, neutralise, quote, to_bytes
-from llm_council._engine.history import HISTORY_RULE, history_turns
+from llm_council._engine.history import history_code, history_parts, history_turns
 from llm_council._engine.seat_texts import SeatTexts
 from llm_council._schema import heading_of
 from llm_council.models import (
@@ -383,16 +383,11 @@ def _turns_for(plan: Plan, seat: SeatSpec, request: GenerateRequest) -> tuple[Me
 
 
 def _with_history(plan: Plan, seat: SeatSpec, turns: Sequence[Message]) -> Sequence[Message]:
-    """Put the earlier turns of the conversation behind the system turn."""
-    earlier = history_turns(plan, seat)
-    if not earlier:
-        return turns
-    if not turns or turns[0].role != Role.SYSTEM:
-        return (*earlier, *turns)
-    system, *rest = turns
+    """Put the conversation behind the system turn, for a model that repeats fences."""
     if not seat.plain_prompts:
-        system = Message("system", f"{system.text}\n\n{HISTORY_RULE}")
-    return (system, *earlier, *rest)
+        return turns  # it stands in the turn of the user
+    start = 1 if turns and turns[0].role == Role.SYSTEM else 0
+    return (*turns[:start], *history_turns(plan, seat), *turns[start:])
 
 
 def _with_instructions(turns: Sequence[Message], seat: SeatSpec) -> tuple[Message, ...]:
@@ -409,13 +404,14 @@ def mark_shared_part(plan: Plan, request: GenerateRequest) -> GenerateRequest:
 
     The text stays the same. A request that does not begin with task, context and files is returned unchanged.
     """
-    shared = "\n\n".join(_common_parts(plan, _codes(plan, plan.seats[0], Phase.DRAFT)))
+    seat = plan.seat(str(request.metadata["seat"]))
+    shared = "\n\n".join(_common_parts(plan, seat, _codes(plan, plan.seats[0], Phase.DRAFT)))
     for index, turn in enumerate(request.messages):
         if turn.role != Role.USER:
             continue
         before, text = _split_text(turn)
         if not text.startswith(f"{shared}\n\n"):
-            continue  # a turn of the conversation before
+            break
         parts = (*before, TextPart(text=shared, cache=True), TextPart(text=text[len(shared) :]))
         marked = attrs.evolve(turn, content=parts)
         return copy_with(request, messages=(*request.messages[:index], marked, *request.messages[index + 1 :]))
@@ -463,7 +459,7 @@ def _small_request(
     instructions or quotations, they continue those.
     """
     # Without the task, which the last turn holds.
-    read = [*_common_parts(plan, codes)[1:], *material]
+    read = [*history_parts(plan, seat), *_given_parts(plan, codes), *material]
     rules = (plain.role_sentence(plan), (plan.system_context or "").strip(), RULE if read else "")
     turns = [Message("system", "\n".join(filter(None, rules)))]
     if read:
@@ -476,7 +472,7 @@ def _request(
     plan: Plan, seat: SeatSpec, phase: Phase, codes: Sequence[str], parts: Sequence[str], *, key: str | None = None
 ) -> GenerateRequest:
     system = "\n\n".join(filter(None, (plan.prompts.system.strip(), (plan.system_context or "").strip(), RULE)))
-    user = "\n\n".join((*_common_parts(plan, codes), *parts))
+    user = "\n\n".join((*_common_parts(plan, seat, codes), *parts))
     return _build(plan, seat, phase, (Message("system", system), Message("user", user)), key=key)
 
 
@@ -515,12 +511,18 @@ def _codes(plan: Plan, seat: SeatSpec, phase: Phase) -> list[str]:
 
 
 def _file_codes(plan: Plan) -> list[str]:
-    return [derive_code(plan, "file", str(number)) for number in range(len(plan.files))]
+    """Return the codes that all requests of a run share: those of the files, then that of earlier answers."""
+    return [*(derive_code(plan, "file", str(number)) for number in range(len(plan.files))), *history_code(plan)]
 
 
-def _common_parts(plan: Plan, codes: Sequence[str]) -> list[str]:
-    """Return the parts that are the same in every request of a run."""
-    parts = [f"Task:\n{plan.task.strip()}"]
+def _common_parts(plan: Plan, seat: SeatSpec, codes: Sequence[str]) -> list[str]:
+    """Return the parts that are the same in every request of a run: those of all seats, or of all small models."""
+    return [*history_parts(plan, seat), f"Task:\n{plan.task.strip()}", *_given_parts(plan, codes)]
+
+
+def _given_parts(plan: Plan, codes: Sequence[str]) -> list[str]:
+    """Return the context and the files."""
+    parts = []
     if plan.context:
         parts.append(f"Context:\n{plan.context.strip()}")
     for file in plan.files:

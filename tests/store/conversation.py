@@ -28,8 +28,8 @@ class Seat(ScriptedProvider):
         self._folder, self._kills = folder, kills
 
     def _say(self, request: GenerateRequest) -> str:
-        asked = request.turns()[-1].text
-        turn = next(number for number, task in enumerate(TURNS) if asked.startswith(f"Task:\n{task}"))
+        asked = "\n".join(turn.text for turn in request.turns())
+        turn = next(number for number, task in enumerate(TURNS) if f"\nTask:\n{task}" in asked)
         phase = str(request.metadata["phase"])
         with (self._folder / "paid").open("a") as file:
             file.write(f"{turn} {phase} {self.name} {request.idempotency_key}\n")
