@@ -157,6 +157,16 @@ class TestStore:
         council = Council(seats(script), config=CouncilConfig(), store=path)
         assert council.resume(RUNS["failed"]["run_id"]).output == json.loads(ANSWER)
 
+    def test_a_run_of_0_1_0_is_gone_on_from(self, path: Path) -> None:
+        providers = seats({"draft": "x", "critique": "x", "*": ANSWER})
+        config = CouncilConfig(retry=RetryPolicy(max_retries=0))
+        old = RUNS["completed"]["run_id"]
+        result = Council(providers, config=config, store=path).run("And the Danube?", history=old)
+        assert (result.plan.follows, len(result.plan.history)) == (old, 1)
+        assert "Sulina" in result.plan.history[0].answer
+        listed = {run.run_id: run.follows for run in Store(path).runs_sync()}
+        assert listed == {**{run["run_id"]: None for run in RUNS.values()}, result.run_id: old}
+
     def test_new_runs_are_stored_beside_the_old_ones(self, path: Path) -> None:
         config = CouncilConfig(retry=RetryPolicy(max_retries=0))
         result = Council(seats({"draft": "x", "critique": "x", "*": ANSWER}), config=config, store=path).run("And?")
