@@ -24,6 +24,7 @@ __all__ = [
     "Degraded",
     "Event",
     "Listener",
+    "PartialOutput",
     "PhaseFinished",
     "PhaseStarted",
     "RunFinished",
@@ -227,6 +228,22 @@ class Tallied(Event):
 
 
 @attrs.frozen(kw_only=True)
+class PartialOutput(Event):
+    """The answer so far, as a JSON value, in a streamed run whose answer has a schema.
+
+    Strings and lists may be cut off, and properties may be missing. Each event replaces the one before it: a repair
+    and another chair begin anew. The last one of a run with an answer has the value of its output.
+    """
+
+    type: ClassVar[Literal["PartialOutput"]] = "PartialOutput"
+
+    value: Any
+
+    def _summary(self) -> str:
+        return f"answer so far: {self.value!r:.{_MAX_LINE}}"
+
+
+@attrs.frozen(kw_only=True)
 class RunFinished(Event):
     """A run has ended after ``elapsed`` seconds. Its result is ``CouncilStream.result``."""
 
@@ -242,6 +259,7 @@ class RunFinished(Event):
 AnyEvent: TypeAlias = (
     AttemptFailed
     | Degraded
+    | PartialOutput
     | PhaseFinished
     | PhaseStarted
     | RunFinished

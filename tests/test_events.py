@@ -130,6 +130,7 @@ LINES = {
     "3.0 s: tallied: 391 2, 390 1": events.Tallied(
         run_id="r", at=3.0, tally=Tally(winner="391", points={"391": 2.0, "390": 1.0})
     ),
+    "3.5 s: answer so far: {'title': 'On'}": events.PartialOutput(run_id="r", at=3.5, value={"title": "On"}),
     "9.0 s: run failed after 9.0 s": events.RunFinished(run_id="r", at=9.0, status="failed", elapsed=9.0),
 }
 

@@ -14,7 +14,7 @@ import llm_council
 # Users depend on every name here: removing one needs a deprecation first (see the deprecation policy).
 PUBLIC = """
 AttemptFailed Degraded PhaseFinished PhaseStarted RunFinished RunOptions RunStarted SeatFinished SeatReset SeatStarted
-Abstained Attachment Tallied TextDelta
+Abstained Attachment PartialOutput Tallied TextDelta
 AdapterFailed ApiError Budget ConfigurationError Council CouncilConfig CouncilError CouncilResult CouncilStream
 DeadlineExceeded DoctorResult Event GenerateChunk GenerateRequest GenerateResponse InvalidOutput Limits Message Plan
 ProviderAdapter ProviderCapabilities ProviderError ProviderInfo QuorumLost ReasoningConfig RetryPolicy RunError
@@ -23,7 +23,19 @@ register_provider shutdown
 """.split()
 
 HEAVY = {
-    *("aiohttp", "anyio", "asyncio", "cattrs", "click", "google", "httpcore", "httpx", "hypothesis", "jsonschema_rs"),
+    *(
+        "aiohttp",
+        "anyio",
+        "asyncio",
+        "cattrs",
+        "click",
+        "google",
+        "httpcore",
+        "httpx",
+        "hypothesis",
+        "jiter",
+        "jsonschema_rs",
+    ),
     *("pytest", "requests", "rich", "sniffio", "sqlite3", "ssl", "trio", "urllib3", "xllamacpp"),
 }
 

@@ -17,6 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from llm_council._engine.budget import Reservation, may_be_billed
 from llm_council._engine.history import forget_oldest, shown_tasks
+from llm_council._engine.partial_output import reader_of
 from llm_council._engine.shared_prefix import answer_has_begun, request_to_send
 from llm_council._engine.state import CallDeadline, RunState
 from llm_council._runtime import call_context
@@ -261,6 +262,13 @@ async def fetch_streamed(
     state, asked = attempts.state, attempts.asked
     chunks: list[GenerateChunk] = []
     mask = StreamMask()  # events reach logs and terminals
+    reader = reader_of(state.plan, asked) if state.deltas else None
+
+    def report(text: str) -> None:
+        attempts.report_text(text)
+        if reader is not None and text:
+            state.report_partial(reader.feed(text))
+
     async with aclosing(stream(adapter, request)) as arriving:
         async for chunk in arriving:
             chunks.append(chunk)
@@ -269,11 +277,13 @@ async def fetch_streamed(
             if not state.deltas:
                 continue
             if chunk.reset is not None:
-                mask = StreamMask()
+                mask, reader = StreamMask(), reader_of(state.plan, asked)
                 emit(SeatReset(at=state.elapsed(), reason=chunk.reset, **_call_facts(state, asked)))
             if chunk.text:
-                attempts.report_text(mask.feed(chunk.text))
-    attempts.report_text(mask.rest())
+                report(mask.feed(chunk.text))
+    report(mask.rest())
+    if reader is not None:
+        state.report_partial(reader.finish())
     return mask_secrets(join(chunks))
 
 

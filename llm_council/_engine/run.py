@@ -97,7 +97,7 @@ async def run_plan(
             result = _result(state, None)
             # A cancelled task must not wait for the disk.
             journal.record_result_nowait(result.status, result.to_dict)
-            _publish(result, on_result)
+            _publish(state, result, on_result)
             raise
         result = _result(state, final)
         # The result is published even if this wait is cancelled: its answer was paid for.
@@ -106,7 +106,7 @@ async def run_plan(
             if more_warnings:
                 result = attrs.evolve(result, warnings=(*result.warnings, *more_warnings))
         finally:
-            _publish(result, on_result)
+            _publish(state, result, on_result)
         return result
 
 
@@ -164,11 +164,13 @@ def _blocked_result(state: RunState, on_result: Callable[[CouncilResult], None] 
     state.abandoned = True
     limit = state.plan.budget.deadline or 0
     result = _result(state, last_resort(state, f"something blocks the event loop, beyond the {limit:g} s of the run"))
-    _publish(result, on_result)
+    _publish(state, result, on_result)
     return result
 
 
-def _publish(result: CouncilResult, on_result: Callable[[CouncilResult], None] | None) -> None:
+def _publish(state: RunState, result: CouncilResult, on_result: Callable[[CouncilResult], None] | None) -> None:
+    if state.plan.schema is not None and result.output_value is not None:
+        state.report_partial(result.output_value, result.duration)
     if on_result is not None:
         on_result(result)
     emit(RunFinished(run_id=result.run_id, at=result.duration, status=result.status, elapsed=result.duration))

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import attrs
 from anyio.lowlevel import RunVar, checkpoint
 
 from llm_council._engine.budget import Ledger, phase_ends
+from llm_council._engine.partial_output import NOTHING
 from llm_council._engine.seat_texts import SeatTexts
 from llm_council._engine.shared_prefix import PrefixWriters
 from llm_council.errors import StrategyFailed
-from llm_council.events import Degraded, PhaseFinished, PhaseStarted, emit
+from llm_council.events import Degraded, PartialOutput, PhaseFinished, PhaseStarted, emit
 from llm_council.models import Critique, Draft, GenerateRequest, Phase, PhaseTiming, Plan, Problem, Ranking, SeatSpec
 from llm_council.models._attrs import copy_with
 from llm_council.models._journal import NO_JOURNAL, Journal
@@ -140,6 +141,7 @@ class RunState:
     _numbers: dict[str, int] = attrs.field(factory=dict)
     _calls_made: int = 0
     _types_checked: int = 0
+    _partial: Any = NOTHING
     _unpriced_lock: anyio.Lock = attrs.field(init=False, factory=anyio.Lock)
 
     def __attrs_post_init__(self) -> None:
@@ -158,6 +160,12 @@ class RunState:
     def overdue(self) -> bool:
         """Return True once the deadline of the run has passed."""
         return self.journal.record_decision("overdue", now=anyio.current_time() >= self.end)
+
+    def report_partial(self, value: Any, at: float | None = None) -> None:
+        """Emit ``PartialOutput`` in a streamed run, unless the last one had the same value; ``at`` None is now."""
+        if value is not NOTHING and self.deltas and (type(value), value) != (type(self._partial), self._partial):
+            self._partial = value
+            emit(PartialOutput(run_id=self.plan.run_id, at=self.elapsed() if at is None else at, value=value))
 
     def record_type_problems(self, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
         """Record whether the type of the output takes an answer that is valid by the schema.

@@ -92,11 +92,15 @@ class Validator:
         value = self._restored(value)
         return Answer(value=value, problems=self.problems(value))
 
+    def without_additions(self, value: Any) -> Any:
+        """Return a value, which may be incomplete, without the wrapper and the nulls of a projected schema."""
+        return _reading_of(self._text).restore(value)
+
     def _restored(self, value: Any) -> Any:
         """Return a valid value as it is; another one as it was before any projection, if it is not worse then."""
         if self.accepts(value):
             return value
-        restored = _reading_of(self._text).restore(value)
+        restored = self.without_additions(value)
         if restored is value or len(self.problems(restored)) > len(self.problems(value)):
             return value
         return restored

@@ -117,7 +117,9 @@ def _enums(draw: st.DrawFn) -> Typed:
 
 @st.composite
 def _literals(draw: st.DrawFn) -> Typed:
-    values = draw(st.lists(texts | st.integers() | st.booleans(), min_size=1, max_size=4, unique_by=repr))
+    values = draw(
+        st.lists(texts | st.integers(-(2**53), 2**53) | st.booleans(), min_size=1, max_size=4, unique_by=repr)
+    )
     return Typed(Literal[tuple(values)], st.sampled_from(values), "literal")
 
 
