@@ -335,28 +335,43 @@ class _Run:
         names = self._seats.names
         base = dict.fromkeys(names, self._options.samples)
         pilot, rest = self._order[:PILOT], self._order[PILOT:]
-        async for progress in self._each(pilot, partial(self._through_arms, samples=base), "arms"):
+        async for progress in self._each(pilot, partial(self._through_arms, samples=base), "arms", reserve=base):
             yield progress
         wanted = base
-        if not self._options.pool_only and self.stopped is None:
+        if not self._options.pool_only and self._done:
             wanted = samples_wanted(self._evidence, self._done[:PILOT], base)
         if wanted != base:
-            async for progress in self._each(pilot, partial(self._more_samples, samples=wanted), "samples"):
+            # Their money was kept back, so they are drawn even if there is none for further tasks.
+            stopped, self.stopped = self.stopped, None
+            async for progress in self._each(self._done[:], partial(self._more_samples, samples=wanted), "samples"):
                 yield progress
+            self.stopped = stopped or self.stopped
         async for progress in self._each(rest, partial(self._through_arms, samples=wanted), "arms"):
             yield progress
 
     async def _each(
-        self, tasks: Sequence[EvalTask], work: Callable[[EvalTask], Coroutine[Any, Any, None]], stage: str
+        self,
+        tasks: Sequence[EvalTask],
+        work: Callable[[EvalTask], Coroutine[Any, Any, None]],
+        stage: str,
+        *,
+        reserve: Mapping[str, int] | None = None,
     ) -> AsyncIterator[EvalProgress]:
-        """Work on tasks in order, some at the same time, and yield after each."""
+        """Work on tasks in order, some at the same time, and yield after each.
+
+        Args:
+            tasks: the tasks.
+            work: what is done for each.
+            stage: its name.
+            reserve: drafts of each seat so far, in the pilot: money is kept back for the further ones of its tasks.
+        """
         # With a limit, one at a time: the next one starts only if money is left once the last one is paid.
         limits = (self._budget.usd, self._budget.calls, self._budget.tokens)
         at_once = AT_ONCE if limits == (None, None, None) else 1
         for start in range(0, len(tasks), at_once):
             batch = tasks[start : start + at_once]
             if self.stopped is None:
-                self.stopped = self._limit_reached()
+                self.stopped = self._limit_reached(reserve)
             if self.stopped is not None:
                 return
             async with anyio.create_task_group() as group:
@@ -368,16 +383,30 @@ class _Run:
                     self._finish(task)
                 yield self._where(task, stage)
 
-    def _limit_reached(self) -> str | None:
+    def _limit_reached(self, reserve: Mapping[str, int] | None) -> str | None:
         budget = self._budget
+        calls, usd = self._further_samples(reserve) if reserve is not None else (0, 0.0)
         for limit, spent, words in (
-            (budget.usd, self.usd, f"{budget.usd or 0:g} US dollars"),
-            (budget.calls, self.calls, f"{budget.calls} calls"),
+            (budget.usd, self.usd + usd, f"{budget.usd or 0:g} US dollars"),
+            (budget.calls, self.calls + calls, f"{budget.calls} calls"),
             (budget.tokens, self.tokens, f"{budget.tokens} tokens"),
         ):
             if limit is not None and spent >= limit:
                 return f"the limit of {words} was reached after {len(self._done)} of {len(self._order)} tasks"
         return None
+
+    def _further_samples(self, base: Mapping[str, int]) -> tuple[int, float]:
+        """Return the calls and US dollars of the samples that the tasks of the pilot will still get."""
+        if not self._done or self._options.pool_only or (self._budget.usd is None and self._budget.calls is None):
+            return 0, 0.0
+        wanted = samples_wanted(self._evidence, self._done, base)
+        calls, usd = 0, 0.0
+        for seat, number in wanted.items():
+            cells = [cell for task in self._done for cell in self._pool.drafts(task.id, seat)]
+            more = (number - base[seat]) * len(self._done)
+            calls += more
+            usd += more * sum(cell.usd or 0.0 for cell in cells) / len(cells)
+        return calls, usd
 
     @property
     def usd(self) -> float:
