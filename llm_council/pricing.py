@@ -69,8 +69,12 @@ def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usa
             counts.
     """
 
+    @cache  # the same for every call of a seat
+    def sources(name: str) -> tuple[tuple[ProviderAdapter, bool], ...]:
+        return tuple((one, _is_self_hosted(one)) for one in _unwrapped(adapters[name]))
+
     def price(seat: SeatSpec, usage: Usage) -> float | None:
-        prices = [_price(adapter, seat.model, usage) for adapter in _unwrapped(adapters[seat.name])]
+        prices = [0.0 if is_free else _price(one, seat.model, usage) for one, is_free in sources(seat.name)]
         return max((usd for usd in prices if usd is not None), default=None)
 
     return price
@@ -121,8 +125,6 @@ def _address_in_table(address: str, model: str) -> str | None:
 
 
 def _price(adapter: ProviderAdapter, model: str | None, usage: Usage) -> float | None:
-    if _is_self_hosted(adapter):
-        return 0.0
     address = _address(adapter)
     model = model or getattr(adapter, "default_model", None)
     return look_up(address, model, usage) if address and model else None

@@ -29,7 +29,9 @@ from measure import (
 )
 
 from llm_council import Council, CouncilConfig
+from llm_council.models import GenerateRequest
 from llm_council.providers.compatible import OpenAICompatibleProvider
+from llm_council.testing.fakes import ScriptedProvider
 
 T = TypeVar("T")
 
@@ -52,6 +54,8 @@ def measured(url: str, *, short: bool) -> list[dict[str, Any]]:
     """Return the figures of one council, of one that is stored, and of many at once."""
     return [
         *asyncio.run(_against_the_critical_path(url, short=short)),
+        *asyncio.run(_against_a_council_by_hand(url, short=short)),
+        *asyncio.run(_of_strategies(short=short)),
         *asyncio.run(_with_a_store(url, short=short)),
         *asyncio.run(_many_at_once(url, 300 if short else 1000)),
         *_memory(url, short=short),
@@ -88,6 +92,66 @@ async def _against_the_critical_path(url: str, *, short: bool) -> list[dict[str,
 async def _posted(session: aiohttp.ClientSession, url: str, delay: float) -> None:
     async with session.post(f"{url}/{delay * 1000:.0f}/plain/v1/chat/completions", json=PAYLOAD) as reply:
         await reply.json()
+
+
+async def _against_a_council_by_hand(url: str, *, short: bool) -> list[dict[str, Any]]:
+    """Compare the CPU of a run with that of the same six calls without checks, limits, events and errors."""
+    runs, rounds = (10, 5) if short else (20, 15)
+    async with council(url) as seated, aiohttp.ClientSession() as session:
+
+        async def asked(*turns: str) -> str:
+            payload = {"model": "m", "messages": [{"role": "user", "content": "\n\n".join(turns)}]}
+            async with session.post(f"{url}/0/plain/v1/chat/completions", json=payload) as reply:
+                answer: str = (await reply.json())["choices"][0]["message"]["content"]
+            return answer
+
+        async def by_hand() -> None:
+            drafts = await asyncio.gather(asked(TASK), asked(TASK))
+            reviews = await asyncio.gather(*(asked(TASK, "Criticise the drafts.", *drafts) for _ in range(3)))
+            json.loads(await asked(TASK, "Write the answer.", *drafts, *reviews))
+
+        async def by_council() -> None:
+            (await seated.arun(TASK)).raise_for_failure()
+
+        def taking(work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[float]]:
+            async def take() -> float:
+                return (await run_concurrently(work, runs, 1))[0]
+
+            return take
+
+        cpu = await best_of_interleaved_async({"ours": taking(by_council), "by hand": taking(by_hand)}, rounds)
+    how = format_comparison(cpu, "ours", "by hand", 1e3, "ms")
+    return [figure("cpu-by-hand", cpu["ours"] / cpu["by hand"], how)]
+
+
+async def _of_strategies(*, short: bool) -> list[dict[str, Any]]:
+    """Compare the CPU of strategies with seats that answer at once, without HTTP."""
+    runs, rounds = (20, 5) if short else (40, 15)
+
+    def taking(strategy: str) -> Callable[[], Awaitable[float]]:
+        async def take() -> float:
+            seats = [ScriptedProvider(_say, name=f"seat-{n}") for n in (1, 2, 3)]
+            async with Council(seats, config=CouncilConfig(), strategy=strategy) as seated:
+
+                async def once() -> None:
+                    (await seated.arun(TASK, schema={"type": "integer"})).raise_for_failure()
+
+                return (await run_concurrently(once, runs, 1))[0]
+
+        return take
+
+    cpu = await best_of_interleaved_async({name: taking(name) for name in ("poll", "synthesize")}, rounds)
+    how = format_comparison(cpu, "poll", "synthesize", 1e3, "ms")
+    return [figure("cpu-poll", cpu["poll"] / cpu["synthesize"], how)]
+
+
+def _say(request: GenerateRequest) -> str:
+    match request.metadata["phase"]:
+        case "draft":
+            return "6 times 7 is 42.\nANSWER: 42"
+        case "critique":
+            return "Both drafts are right.\nRANKING: A > B"
+    return "42"
 
 
 async def _with_a_store(url: str, *, short: bool) -> list[dict[str, Any]]:

@@ -60,6 +60,10 @@ GOALS = {
     "memory-waiting": Goal("memory per run, where all of them wait at the same time", 150, "KiB"),
     "failed-1000": Goal("runs that failed, of 1,000 at once", 0, "runs"),
     "cpu-run": Goal("CPU of a council run, zero latency, relative to `the-llm-council`", 0.10),
+    "cpu-by-hand": Goal(
+        "CPU of a council run, zero latency, relative to one that is written by hand over aiohttp", 3.5
+    ),
+    "cpu-poll": Goal("CPU of `poll` relative to `synthesize`, three scripted seats", 0.6, gross=1.5),
     "soak-memory": Goal("soak: memory gained after warm-up, per 1,000 runs", 64, "KiB"),
     "soak-sockets": Goal("soak: sockets and files gained", 0, "gained"),
     "soak-threads": Goal("soak: threads gained", 0, "gained"),
