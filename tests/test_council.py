@@ -259,6 +259,8 @@ def test_a_large_file_is_called_large_even_if_its_limit_is_within_a_character(tm
     config = CouncilConfig(limits=Limits(body=4))
     with pytest.raises(errors.InvalidOption, match=r"notes\.txt is larger than 4 bytes; give a part of it"):
         Council([ScriptedProvider(SCRIPT)], config=config).plan("Where?", files=[tmp_path / "notes.txt"])
+    with pytest.raises(errors.InvalidOption, match=r"attachment\.txt is larger than"):
+        Council([ScriptedProvider(SCRIPT)], config=config).plan("Where?", files=["é".encode() * 3])
 
 
 # Who sits.

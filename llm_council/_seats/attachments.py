@@ -44,17 +44,21 @@ def _read(file: Attachment, limits: Limits) -> Attachment:
     if file.path is None:
         if file.text is None and file.data is None:
             raise InvalidOption(f"files: {file.name} is the file of a stored plan, without its bytes; name it anew")
+        if len(file.text or "") > limits.body:
+            raise _too_large(file.name, limits)
         return file
     path = Path(file.path)
     try:
         with path.open("rb") as opened:
-            data = opened.read(limits.body + 1)  # one more byte than allowed shows that a text is too large
-            is_text = kind_of(media_type_of(data) or file.media_type or "text/plain") == "text"
-            if not is_text:
-                data += opened.read(MAX_BYTES + 1 - len(data))
+            data = opened.read(max(limits.body, MAX_BYTES) + 1)  # one more byte than allowed shows that it is too large
     except OSError as error:
         raise InvalidOption(f"files: cannot read {path}: {read_fault(error)}") from None
+    is_text = kind_of(media_type_of(data) or file.media_type or "text/plain") == "text"
     if is_text and len(data) > limits.body:  # checked first: the cut may be in the middle of a character
-        size = f"{limits.body // 1024**2} MiB" if limits.body % 1024**2 == 0 else f"{limits.body:,} bytes"
-        raise InvalidOption(f"files: {path} is larger than {size}; give a part of it, or raise limits.body")
+        raise _too_large(str(path), limits)
     return Attachment(data, media_type=file.media_type, name=file.name)
+
+
+def _too_large(name: str, limits: Limits) -> InvalidOption:
+    size = f"{limits.body // 1024**2} MiB" if limits.body % 1024**2 == 0 else f"{limits.body:,} bytes"
+    return InvalidOption(f"files: {name} is larger than {size}; give a part of it, or raise limits.body")

@@ -143,6 +143,7 @@ def kind_of(media_type: str) -> str | None:
 
 
 _PAGE: Final = re.compile(rb"/Type\s*/Page(?![a-zA-Z])")
+_COUNT: Final = re.compile(rb"/Count\s+(\d{1,9})")
 _OBJECTS: Final = re.compile(rb"/Type\s*/ObjStm\b.{0,300}?stream\r?\n", re.DOTALL)
 _MOST_UNPACKED: Final = 32 * 1024 * 1024  # bytes: a small file may unpack to any size
 
@@ -150,17 +151,19 @@ _MOST_UNPACKED: Final = 32 * 1024 * 1024  # bytes: a small file may unpack to an
 def count_pages(data: bytes) -> int | None:
     """Return the number of pages of a PDF; None if it cannot be told, as for an encrypted one.
 
-    Pages are objects, which stand in the file itself or in compressed streams of objects (ISO 32000-1, 7.5.7).
+    Pages are objects, which stand in the file itself or in compressed streams of objects (ISO 32000-1, 7.5.7). A file
+    that was changed may hold a page several times, so the largest count of its tree of pages is an upper bound (7.7.3).
     """
-    pages, left = len(_PAGE.findall(data)), _MOST_UNPACKED
+    pages, counts, left = len(_PAGE.findall(data)), _COUNT.findall(data), _MOST_UNPACKED
     for found in _OBJECTS.finditer(data):
-        unpacker = zlib.decompressobj()
+        end = data.find(b"endstream", found.end())
         try:
-            unpacked = unpacker.decompress(data[found.end() :], left)
+            unpacked = zlib.decompressobj().decompress(data[found.end() : end if end >= 0 else None], left)
         except zlib.error:
             return None
         pages += len(_PAGE.findall(unpacked))
+        counts += _COUNT.findall(unpacked)
         left -= len(unpacked)
         if left <= 0:
             return None
-    return pages or None
+    return min(pages, max(map(int, counts), default=0) or pages) or None

@@ -99,7 +99,7 @@ class OpenRouterProvider(OpenAICompatibleProvider):
             stop=facts.stop,
             prefill=facts.prefill,
             images=facts.images,
-            audio=facts.audio and vendor != "anthropic",
+            audio=facts.audio,
         )
 
     async def _inspect(self) -> tuple[str, dict[str, Any]]:

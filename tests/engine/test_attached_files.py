@@ -14,7 +14,7 @@ import pytest
 from llm_council import Attachment, Budget, Council, CouncilConfig, ProviderCapabilities, StructuredOutput
 from llm_council.errors import InvalidOption
 from llm_council.middleware import Failover
-from llm_council.models import AudioPart, DocumentPart, GenerateRequest, ImagePart, Message, TextPart
+from llm_council.models import AudioPart, DocumentPart, GenerateRequest, ImagePart, Limits, Message, TextPart
 from llm_council.models._convert import dump, load
 from llm_council.models.deliberation import Plan
 from llm_council.store import Store
@@ -86,6 +86,12 @@ def test_a_seat_that_cannot_see_them_is_named_and_sits_out() -> None:
         "carl": "takes no images (image.png)",
     }
     assert [spec.name for spec in result.plan.seats] == ["ann"]
+
+
+def test_the_limit_of_texts_is_none_of_pictures(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    small = Council([seat("ann")], config=CouncilConfig(limits=Limits(body=4)))
+    assert small.plan("x", files=[tmp_path / "a.png"]).files[0].data == PNG
 
 
 def test_a_text_needs_no_eyes() -> None:

@@ -143,6 +143,7 @@ def test_pages_are_counted_in_plain_and_in_compressed_objects() -> None:
     assert count_pages(pdf(page, page)) == 2
     assert count_pages(pdf(page, stream)) == 3
     assert count_pages(pdf(b"<< /Type /Pages /Count 7 >>")) is None
+    assert count_pages(pdf(page, page, b"<< /Type /Pages /Count 1 >>")) == 1  # saved twice
     assert count_pages(pdf(stream.replace(packed, b"not deflate"))) is None
 
 

@@ -13,6 +13,7 @@ from llm_council.middleware import Failover, Pinned, Retry
 from llm_council.models import GenerateRequest, Message
 from llm_council.providers._call.fitting import fit_to_adapter
 from llm_council.providers._call.profiles import ModelProfile, _file_rows, _table
+from llm_council.providers.vertex import VertexProvider
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 FILES = {
@@ -135,6 +136,12 @@ def test_the_pages_of_all_documents_count_together() -> None:
         InvalidOption, match=r"60\.pdf has 60 pages, with 41 in other documents, and it takes at most 100"
     ):
         council.plan("x", files=parts)
+
+
+def test_claude_hears_nothing_wherever_it_runs() -> None:
+    vertex = VertexProvider(project="house-1")
+    assert vertex._file_fault(FILES["wav"], "claude-sonnet-5-5") == "takes no sound"
+    assert vertex._file_fault(FILES["wav"], "gemini-3.6-flash") is None
 
 
 def test_wrappers_and_groups_ask_the_providers_inside() -> None:

@@ -203,7 +203,7 @@ class Eager(Honest):
 
 
 class Boastful(Honest):
-    capabilities = ProviderCapabilities(multimodal=True, tool_use=True, streaming=True)
+    capabilities = ProviderCapabilities(multimodal=True, documents=True, tool_use=True, streaming=True)
 
 
 class Splitting(Honest):
@@ -319,6 +319,7 @@ PROMISED = {
     "secrets": "the key is sent in a header, and is in no text, log, error, URL or pickle",
     "retries": "one call sends one request to the vendor: the council retries",
     "images": "images reach the vendor; without multimodal nothing is sent",
+    "files": "documents and sound reach the vendor, or are refused before anything is sent",
     "tools": "tools and their results reach the vendor, and its calls are returned; without tool_use nothing is sent",
     "streaming": "if streaming is declared, chunks arrive while the vendor writes; closing early closes the connection",
     "answers": "the vendor's text is the answer, whole and as a stream",
@@ -342,6 +343,7 @@ BROKEN = [
     (Talkative, "secrets", "the key is in an address"),
     (Eager, "retries", "a failed call sent 3 requests to the vendor"),
     (Boastful, "images", "the image did not reach the vendor"),
+    (Boastful, "files", "the application/pdf did not reach the vendor"),
     (Boastful, "tools", "EmptyReply: honest answered with nothing"),
     (
         Boastful,

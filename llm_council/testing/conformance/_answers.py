@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -9,6 +10,8 @@ import attrs
 
 from llm_council.errors import CapabilityMissing, ProviderError, TruncatedReply
 from llm_council.models import (
+    AudioPart,
+    DocumentPart,
     FinishReason,
     GenerateChunk,
     GenerateRequest,
@@ -44,6 +47,8 @@ _SCHEMA = {
 }
 # A PNG of one pixel, in base64.
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+_DOCUMENT = base64.b64encode(b"%PDF-1.7 of the kit").decode()
+_SOUND = base64.b64encode(b"RIFF of the kit").decode()
 # The names of sampling parameters in every dialect of the kit.
 _SAMPLING = {"temperature", "top_p", "topP", "p", "k", "top_k", "topK", "stop", "stop_sequences", "stopSequences"}
 # Numbers that appear nowhere else in a reply, so that finding one means that the dialect has the count.
@@ -189,6 +194,28 @@ class Answers(ConformanceBase):
                 return
             await call(stage.adapter, request)
             _require_sent(stage.vendor, _PIXEL, "the image")
+
+    @promise(
+        "documents and sound reach the vendor, or are refused before anything is sent",
+        remedy="send each DocumentPart and AudioPart, raise CapabilityMissing, or declare documents=False, audio=False",
+    )
+    async def test_files(self) -> None:
+        """Send a PDF and a recording. A model of a provider that takes them may take none, and then says so."""
+        document = DocumentPart(data=_DOCUMENT, media_type="application/pdf", name="report.pdf")
+        sound = AudioPart(data=_SOUND, media_type="audio/wav")
+        for part, capability, what in ((document, "documents", "documents"), (sound, "audio", "sound")):
+            request = GenerateRequest(messages=[Message("user", (TextPart(text="What is this?"), part))])
+            async with self.stage(TEXT) as stage:
+                if not stage.adapter.capabilities.has(capability):
+                    await _require_refusal(stage.adapter, stage.vendor, request, what)
+                    continue
+                try:
+                    await call(stage.adapter, request)
+                except CapabilityMissing:
+                    if stage.vendor.calls:
+                        fail(f"CapabilityMissing was raised for {what}, but only after a request was sent")
+                else:
+                    _require_sent(stage.vendor, part.data, f"the {part.media_type}")
 
     @promise(
         "a reasoning effort changes the request to the vendor, or an adjustment reports why not",
