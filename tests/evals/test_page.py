@@ -54,11 +54,10 @@ def test_the_page_loads_nothing(report: EvalReport) -> None:
     assert {tag for tag, _ in tags}.isdisjoint({"script", "img", "link", "iframe", "a", "object", "form", "base"})
     names = {name for _, attributes in tags for name in attributes}
     assert not [name for name in names if name.startswith("on") or name in ("src", "href", "style")]
-    assert "default-src &#x27;none&#x27;" in page
+    assert any("default-src 'none'" in str(attributes.get("content")) for tag, attributes in tags if tag == "meta")
     assert "url(" not in page
     assert "\u202e" not in page
-    assert "<script" not in dangerous.to_markdown()
-    assert "](javascript" not in dangerous.to_markdown()
+    assert re.search(r"(?<!\\)[<\[\]`]", dangerous.to_markdown()) is None
 
 
 def test_the_page_adapts_to_dark_screens_and_narrow_ones(report: EvalReport) -> None:
