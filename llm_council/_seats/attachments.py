@@ -44,7 +44,7 @@ def _read(file: Attachment, limits: Limits) -> Attachment:
     if file.path is None:
         if file.text is None and file.data is None:
             raise InvalidOption(f"files: {file.name} is the file of a stored plan, without its bytes; name it anew")
-        if len(file.text or "") > limits.body:
+        if file.text is not None and len(file.text.encode("utf-8", "replace")) > limits.body:
             raise _too_large(file.name, limits)
         return file
     path = Path(file.path)
