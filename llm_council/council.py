@@ -615,9 +615,8 @@ class Council(_runtime.Closeable):
             raise error._reword(f"history: {error.message}; text of your own goes into a list of Message") from None
         if stored.result is None:
             run_id, status = stored.info.run_id, stored.info.status
-            raise InvalidOption(
-                f"history: the run {run_id} has no answer yet, it is {status}: `council resume {run_id}` continues it"
-            )
+            remedy = "wait for its end" if status == "running" else f"`council resume {run_id}` continues it"
+            raise InvalidOption(f"history: the run {run_id} has no answer yet, it is {status}: {remedy}")
         return history.read_history(CouncilResult.from_dict(stored.result))
 
     def _role(self, subagent: str | Subagent, mode: str | None) -> tuple[Subagent, tuple[str, ...]]:

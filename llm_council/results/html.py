@@ -129,7 +129,8 @@ def _parts(result: CouncilResult) -> Iterator[str]:
     yield _section("Seats", _seats(result))
     if result.phases:
         yield _section("Time", _timeline(result.phases, result.duration))
-    yield tag("footer", "Run ", tag("code", result.run_id), " · ", result.plan.strategy)
+    follows = (", which goes on from ", tag("code", result.plan.follows)) if result.plan.follows else ()
+    yield tag("footer", "Run ", tag("code", result.run_id), *follows, " · ", result.plan.strategy)
 
 
 def _votes(result: CouncilResult) -> Markup:

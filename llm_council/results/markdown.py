@@ -56,7 +56,8 @@ def _parts(result: CouncilResult) -> Iterator[str]:
             yield f"## {heading}"
             for seat, text in texts.items():
                 yield f"### {_inline(seat)}\n\n{rendered(text)[0]}"
-    yield f"Run {_inline(result.run_id)}"
+    follows = f", which goes on from {_inline(result.plan.follows)}" if result.plan.follows else ""
+    yield f"Run {_inline(result.run_id)}{follows}"
 
 
 def _facts(result: CouncilResult) -> Iterator[str]:

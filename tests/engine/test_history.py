@@ -110,6 +110,13 @@ class TestARun:
         assert shown == [(str(number + 1), f"task {number}") for number in range(4)]
         assert result.plan.warnings == ()
 
+    def test_reports_name_the_run_before(self, council: Council) -> None:
+        first = council.run("Where?")
+        second = council.run("And why?", history=first)
+        assert second.to_markdown().endswith(f"Run {second.run_id}, which goes on from {first.run_id}\n")
+        assert f"which goes on from <code>{first.run_id}</code>" in second.to_html()
+        assert "goes on from" not in first.to_markdown() + first.to_html()
+
     def test_a_run_of_its_own_is_asked_as_before(self, council: Council, provider: ScriptedProvider) -> None:
         council.run("Where?", history=None)
         council.run("Where?", history=[])
