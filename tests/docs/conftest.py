@@ -18,15 +18,19 @@ import pytest
 KEYS = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "MY_API_KEY")
 
 
-def smallest(schema: Mapping[str, Any]) -> Any:
+def smallest(schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> Any:
     """Make a value that one of our schemas allows."""
+    root = schema if root is None else root
+    if "$ref" in schema:
+        return smallest(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
     if "enum" in schema:
         return schema["enum"][0]
-    match schema.get("type"):
+    kind = schema.get("type")
+    match kind[0] if isinstance(kind, list) else kind:
         case "object":
-            return {name: smallest(schema["properties"][name]) for name in schema.get("required", ())}
+            return {name: smallest(schema["properties"][name], root) for name in schema.get("required", ())}
         case "array":
-            return [smallest(schema["items"])] * max(1, schema.get("minItems", 0))
+            return [smallest(schema["items"], root)] * max(1, schema.get("minItems", 0))
         case "number" | "integer":
             return schema.get("minimum", 1)
         case "boolean":
