@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil, floor
 from random import Random
 from statistics import fmean
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -331,7 +331,11 @@ def analyse(evidence: Evidence, done: Sequence[EvalTask], *, stopped: str | None
     }
     return attrs.evolve(
         empty,
-        facts={**facts, "options": round(fmean(map(options_of_task, drafts)), 3)},
+        facts={
+            **facts,
+            "options": round(fmean(map(options_of_task, drafts)), 3),
+            "kinds": _by_kind(evidence.seats, drafts, outcomes),
+        },
         unit=baselines.money.unit,
         rows=tuple(rows),
         verdicts=tuple(found.values()),
@@ -390,6 +394,21 @@ def _row(arm: str, outcomes: Sequence[Outcome], clusters: Sequence[str], samples
         p95=percentile(seconds, 0.95),
         equal_samples=samples,
     )
+
+
+def _by_kind(
+    seats: Sequence[str], drafts: Sequence[TaskDrafts], outcomes: Mapping[str, Sequence[Outcome]]
+) -> dict[str, dict[str, Any]]:
+    """Return for each kind of answer its tasks, how many answers they have, and how many each seat gets right."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind in dict.fromkeys(one.task.form.kind for one in drafts):
+        places = [place for place, one in enumerate(drafts) if one.task.form.kind == kind]
+        found[str(kind)] = {
+            "tasks": len(places),
+            "options": round(fmean(options_of_task(drafts[place]) for place in places), 3),
+            "right": {seat: sum(outcomes[f"single:{seat}"][place].points for place in places) for seat in seats},
+        }
+    return found
 
 
 def _curves(drafts: Sequence[TaskDrafts], seats: Sequence[str], baselines: _Baselines) -> Iterator[Curve]:

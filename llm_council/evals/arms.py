@@ -18,7 +18,7 @@ from llm_council import _engine
 from llm_council._engine.fences import to_bytes
 from llm_council.errors import InvalidOption, RunError, near
 from llm_council.errors._secrets import redact
-from llm_council.evals.calibration import log_odds_weight, shrunk_accuracy
+from llm_council.evals.calibration import shrunk_accuracy
 from llm_council.evals.journal import ArmCell, DraftCell, digest
 from llm_council.evals.pool import Pool, PooledSeat, Seats, as_draft
 from llm_council.evals.scorers import score
@@ -30,6 +30,7 @@ from llm_council.strategies import Escalate, Judge, Poll, Rank, Revise, Sample, 
 from llm_council.strategies._answer_form import with_common_keys
 from llm_council.strategies._find import class_of, get_strategy, options_of
 from llm_council.strategies._plurality import Plurality
+from llm_council.strategies.seat_accuracy import log_odds_weight
 
 __all__ = ["CALLED", "FREE", "Outcome", "TaskDrafts", "called_strategy", "chosen_arms", "run_arm", "run_seed"]
 

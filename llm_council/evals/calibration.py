@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
 
 import attrs
 
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import strict_init
 
-__all__ = ["FEWEST_TASKS", "PRIOR", "Calibration", "calibrate", "log_odds_weight", "shrunk_accuracy"]
-
-FEWEST_TASKS = 50
-"""Tasks below which no weights are given: their error would be larger than what they gain."""
+__all__ = ["PRIOR", "Calibration", "calibrate", "shrunk_accuracy"]
 
 PRIOR = 10.0
 """Weight of the prior of a seat's accuracy, in tasks."""
@@ -78,16 +74,3 @@ def shrunk_accuracy(right: float, tasks: int, mean: float) -> float:
     Source: Efron and Morris 1977, "Stein's paradox in statistics", for shrinking towards the common mean.
     """
     return (right + PRIOR * mean) / (tasks + PRIOR)
-
-
-def log_odds_weight(accuracy: float, options: float = 2) -> float:
-    """Return the best weight of a seat, log((K - 1) p / (1 - p)), and 0 for one that is no better than chance.
-
-    Source: Nitzan and Paroush 1982, "Optimal decision rules in uncertain dichotomous choice situations"; for K options
-    with equally likely wrong ones: arXiv 2510.01499.
-
-    Args:
-        accuracy: share of right answers, above 0 and below 1.
-        options: K, how many answers are possible.
-    """
-    return max(0.0, log((options - 1) * accuracy / (1 - accuracy)))

@@ -6,50 +6,36 @@ import json
 from typing import Any
 
 from llm_council.errors import InvalidOption
-from llm_council.evals.calibration import FEWEST_TASKS, calibrate, log_odds_weight, shrunk_accuracy
+from llm_council.evals.calibration import calibrate, shrunk_accuracy
 from llm_council.evals.report import EvalReport
+from llm_council.strategies.seat_accuracy import FEWEST_TASKS, KindAccuracy, SeatAccuracy, as_toml
 
 __all__ = ["calibration_toml", "weights_toml"]
 
 
 def weights_toml(report: EvalReport) -> str:
-    """Return the weights of the seats for ``Poll(weights=...)``, with the models that they hold for.
+    """Return the accuracy of the seats by kind of answer, for ``Poll(weights=...)``, with the models that it holds for.
 
     Raises:
-        InvalidOption: the evaluation has too few tasks, or no seat is better than chance.
+        InvalidOption: no kind of answer has enough tasks.
     """
-    if report.items < FEWEST_TASKS:
+    enough = {kind: found for kind, found in report.facts.get("kinds", {}).items() if found["tasks"] >= FEWEST_TASKS}
+    if not enough:
         raise InvalidOption(
-            f"weights need {FEWEST_TASKS} tasks, and this evaluation has {report.items}: their error would be larger"
-            " than what they gain"
+            f"weights need {FEWEST_TASKS} tasks with the same kind of answer, and this evaluation has {report.items} in"
+            " all: their error would be larger than what they gain"
         )
-    options = float(report.facts.get("options", 2))
-    accuracy = {seat.name: report.row(f"single:{seat.name}").accuracy.estimate for seat in report.seats}
-    mean = sum(accuracy.values()) / len(accuracy)
-    mean = min(max(mean, 0.5 / report.items), 1 - 0.5 / report.items)
-    shrunk = {name: shrunk_accuracy(found * report.items, report.items, mean) for name, found in accuracy.items()}
-    weights = {name: log_odds_weight(found, options) for name, found in shrunk.items()}
-    if not any(weights.values()):
-        raise InvalidOption("no seat is better than chance on these tasks: weights cannot help them")
-    lines = [
-        f"# Weights of seats for the strategy poll, measured on {report.items} tasks.",
-        "# They hold for these models and for tasks like these: measure again when a model changes.",
-        f"tasks = {report.items}",
-        f"set = {_word(report.name)}",
-        f"options = {options:.3f}",
-        "",
-        "[weights]",
-        *(f"{_word(name)} = {weight:.4f}" for name, weight in weights.items()),
-    ]
+    measured = {}
     for seat in report.seats:
-        lines += [
-            "",
-            f"[seats.{_word(seat.name)}]",
-            f"provider = {_word(seat.provider)}",
-            *([f"model = {_word(seat.model)}"] if seat.model else []),
-            f"accuracy = {shrunk[seat.name]:.4f}",
-        ]
-    return "\n".join(lines) + "\n"
+        kinds = {}
+        for kind, found in enough.items():
+            right, tasks = found["right"], found["tasks"]
+            mean = sum(right.values()) / (tasks * len(right))
+            mean = min(max(mean, 0.5 / tasks), 1 - 0.5 / tasks)
+            accuracy = shrunk_accuracy(right[seat.name], tasks, mean)
+            kinds[kind] = KindAccuracy(accuracy=accuracy, tasks=tasks, options=found["options"])
+        measured[seat.name] = SeatAccuracy(provider=seat.provider, model=seat.model, kinds=kinds)
+    return as_toml(measured, title=f"Measured on {report.name}, {report.items} tasks.")
 
 
 def calibration_toml(report: EvalReport) -> str:
@@ -84,7 +70,7 @@ def calibration_toml(report: EvalReport) -> str:
 
 def _word(text: Any) -> str:
     # A JSON string in ASCII is a basic string of TOML.
-    return json.dumps(str(text))
+    return json.dumps(str(text), ensure_ascii=False)
 
 
 def _words(texts: list[str]) -> str:

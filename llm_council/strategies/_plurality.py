@@ -97,19 +97,27 @@ class Plurality:
         points = self.standing()
         first, second, *_ = [*points.values(), 0.0, 0.0]
         tied = sorted(key for key, weight in points.items() if weight >= first - _ROUNDING)
-        winner = chance.choice(tied) if tied else None
+        strongest = self._of_the_strongest(tied) if len(tied) > 1 else tied
+        winner = chance.choice(strongest) if tied else None
         return Tally(
             winner=winner,
             points=points,
             share=self._share(first),
             margin=self._share(first - second),
             tied=tied if len(tied) > 1 else (),
-            broken_by="seed" if len(tied) > 1 else None,
+            broken_by=None if len(tied) < 2 else "weights" if len(strongest) == 1 else "seed",
             cast=sum(key is not None for key in self._ballots.values()),
             empty=sum(key is None for key in self._ballots.values()),
             failed=len(self._failed),
             decided_after=decided_after,
         )
+
+    def _of_the_strongest(self, tied: Sequence[str]) -> list[str]:
+        """Return those of the tied answers that the seat with the largest weight among their seats gave."""
+        most = {
+            key: max(weight for seat, weight in self._weights.items() if self._ballots.get(seat) == key) for key in tied
+        }
+        return [key for key in tied if most[key] >= max(most.values()) - _ROUNDING]
 
     @staticmethod
     def agreement(tally: Tally) -> Agreement:

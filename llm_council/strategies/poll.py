@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import fsum
+from os import PathLike
 from typing import Any, ClassVar, TypeAlias
 
 import attrs
 
 from llm_council.errors import InvalidOption, QuorumLost, near
-from llm_council.models import AnswerKind, Draft, Phase
+from llm_council.models import AnswerKind, Draft, Phase, SeatSpec
 from llm_council.models._attrs import as_dict, as_tuple, boolean, fraction, is_number, must_be, optional, strict_init
 from llm_council.strategies._answer_form import AnswerForm, form_of
 from llm_council.strategies._ballots import Ballots, reason_to_abstain
@@ -17,15 +19,33 @@ from llm_council.strategies._field_votes import FieldBallots, countable_fields
 from llm_council.strategies._grouping import MOST_CALLS, group_answers
 from llm_council.strategies._plurality import Plurality
 from llm_council.strategies.base import Roster, Steps, Strategy, Table, Verdict
+from llm_council.strategies.seat_accuracy import as_accuracies, read_accuracies, weights_of
 
 __all__ = ["Poll"]
 
 _SEATS = 2  # one seat has nobody to agree with
 
-_weights = must_be(
-    "weights of seats by name, each a number of 0 or more, and one above 0",
+_numbers = must_be(
+    "weights of seats by name, each a number of 0 or more, and one above 0; or the measured accuracy of each",
     lambda weights: all(is_number(w) and w >= 0 for w in weights.values()) and any(weights.values()),
 )
+
+
+def _as_weights(value: Mapping[str, Any] | str | PathLike[str] | None) -> Mapping[str, Any] | None:
+    """Return weights as plain values, which the plan of a run holds: a file is read once, when the strategy is made."""
+    return read_accuracies(value) if isinstance(value, str | PathLike) else None if value is None else as_dict(value)
+
+
+def _are_measured(weights: Mapping[str, Any]) -> bool:
+    return bool(weights) and all(isinstance(table, Mapping) for table in weights.values())
+
+
+def _weights(instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    if isinstance(value, Mapping) and _are_measured(value):
+        as_accuracies(value)
+    else:
+        _numbers(instance, field, value)
+
 
 _fields = must_be("'whole' or 'each'", lambda value: value in ("whole", "each"))
 _grouping = must_be("'code' or 'model'", lambda value: value in ("code", "model"))
@@ -46,8 +66,10 @@ class Poll(Strategy):
     Attributes:
         vote_on: parts of the answer that are compared, as paths: ``("$.verdict",)``. The seats then answer by the
             schema at once, and the winner's whole answer is returned.
-        weights: weight of each seat by name; from measured accuracy, never from a model's own confidence. A seat that
-            is left out has 0. None gives each seat the same.
+        weights: path of a file of measured accuracy that ``council eval --weights`` wrote, or its table of seats: see
+            ``llm_council.strategies.seat_accuracy``. It is refused for seats, models and kinds of answers that were not
+            measured. Or the weight of each seat by name, from measured accuracy, never from a model's own confidence; a
+            seat that is left out has 0. None gives each seat the same.
         abstain_below: share of all seats below which the council abstains; None never abstains while an answer can be
             read.
         grouping: what finds texts in other words equal: ``"code"`` compares them without case, punctuation and
@@ -63,9 +85,7 @@ class Poll(Strategy):
     name: ClassVar[str] = "poll"
 
     vote_on: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
-    weights: Mapping[str, float] | None = attrs.field(
-        default=None, converter=attrs.converters.optional(as_dict), validator=optional(_weights)
-    )
+    weights: Mapping[str, Any] | None = attrs.field(default=None, converter=_as_weights, validator=optional(_weights))
     abstain_below: float | None = attrs.field(default=None, validator=optional(fraction))
     grouping: str = attrs.field(default="code", validator=_grouping)
     fields: str = attrs.field(default="whole", validator=_fields)
@@ -78,11 +98,9 @@ class Poll(Strategy):
             raise InvalidOption(
                 f"the strategy 'poll' needs {_SEATS} seats or more, got {len(names)}: add seats, or use 'single'"
             )
-        for name in self.weights or ():
-            if name not in names:
-                raise InvalidOption(f"weights: no seat is named {name!r:.80}{near(name, names)}")
         form = self._form(roster.schema)
         drafters = default_drafters(roster, names)
+        weights = self._weights_for(form, roster.seats, drafters)
         is_grouped = self._is_grouped(form)
         is_shaped = roster.schema is not None and form.kind == AnswerKind.TEXT
         return Steps(
@@ -98,7 +116,7 @@ class Poll(Strategy):
             chairs=default_chairs(roster, drafters),
             chair_by_rank=True,
             asks={Phase.GROUP: (resting(roster, drafters) or names)[:1]} if is_grouped else {},
-            notes=(f"the seats vote on {form.subject}", *self._notes(form)),
+            notes=(f"the seats vote on {form.subject}", *self._notes(form, weights)),
         )
 
     def _form(self, schema: Mapping[str, Any] | None) -> AnswerForm:
@@ -110,25 +128,47 @@ class Poll(Strategy):
     def _is_grouped(self, form: AnswerForm) -> bool:
         return self.grouping == "model" and form.kind == AnswerKind.TEXT
 
-    def _notes(self, form: AnswerForm) -> Iterator[str]:
+    def _weights_for(
+        self, form: AnswerForm, seats: Sequence[SeatSpec], drafters: Sequence[str]
+    ) -> Mapping[str, float] | None:
+        """Return the weight of each seat that votes; None gives each the same.
+
+        Raises:
+            InvalidOption: the weights do not hold for these seats, or this kind of answer.
+        """
+        if self.weights is None:
+            return None
+        if _are_measured(self.weights):
+            options = {AnswerKind.BOOL: 2, AnswerKind.CHOICE: len(form.options)}.get(form.kind)
+            voters = [seat for seat in seats if seat.name in drafters]
+            return weights_of(as_accuracies(self.weights), voters, form.kind, options)
+        names = [seat.name for seat in seats]
+        for name in self.weights:
+            if name not in names:
+                raise InvalidOption(f"weights: no seat is named {name!r:.80}{near(name, names)}")
+        return self.weights
+
+    def _notes(self, form: AnswerForm, weights: Mapping[str, float] | None) -> Iterator[str]:
         if self.fields == "each":
             yield "each part is voted on by itself: the answer may be one that no seat proposed"
         if self._is_grouped(form):
             yield "a seat says which answers are the same"
         if not self.hurry:
             yield "seats are asked in turn, and the last ones only if they can change the outcome"
-        if self.weights is not None:
-            strongest = max(self.weights.values())
-            if strongest > sum(self.weights.values()) - strongest:
-                (only,) = [name for name, weight in self.weights.items() if weight == strongest]
+        if weights is not None:
+            yield f"weights: {', '.join(f'{name} {weight:.3g}' for name, weight in weights.items())}"
+            strongest = max(weights.values())
+            if strongest > fsum(weights.values()) - strongest:
+                (only,) = [name for name, weight in weights.items() if weight == strongest]
                 yield f"these weights make {only} the only voter"
 
     async def deliberate(self, table: Table) -> Verdict:
         """Ask the seats, and count."""
         form = self._form(table.plan.schema)
-        vote = Ballots(form, table.plan.drafters, self.weights, may_merge=self._is_grouped(form))
+        weights = self._weights_for(form, table.plan.seats, table.plan.drafters)
+        vote = Ballots(form, table.plan.drafters, weights, may_merge=self._is_grouped(form))
         if self.fields == "each":
-            vote = FieldBallots(form, table.plan.drafters, self.weights)
+            vote = FieldBallots(form, table.plan.drafters, weights)
         drafts, count, decided_after = await (self._ask_at_once if self.hurry else self._ask_in_turn)(table, vote)
         grouping = "code"
         if self._is_grouped(form):

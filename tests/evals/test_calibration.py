@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from strategies import examples
 
 from llm_council.errors import InvalidOption
-from llm_council.evals.calibration import calibrate, log_odds_weight, shrunk_accuracy
+from llm_council.evals.calibration import calibrate, shrunk_accuracy
+from llm_council.strategies.seat_accuracy import log_odds_weight
 
 
 def test_accuracy_by_share_is_pooled_where_it_would_fall() -> None:

@@ -28,7 +28,8 @@ from llm_council.evals.export import inspect_lines
 from llm_council.evals.journal import FILE, DraftCell, EvalJournal
 from llm_council.evals.measured import calibration_toml, weights_toml
 from llm_council.evals.tasks import EvalTask, TaskSet
-from llm_council.models import Budget
+from llm_council.models import AnswerKind, Budget, SeatSpec
+from llm_council.strategies.seat_accuracy import as_accuracies, weights_of
 from llm_council.testing import World
 from llm_council.testing.fakes import ScriptedProvider
 from tests.evals._council import calls_of, council_of, tasks_of
@@ -264,10 +265,15 @@ def test_weights_and_calibration_come_from_measured_tasks() -> None:
     report = evaluate(council_of(), tasks_of(60), arms=["poll"], samples=1, pool_only=True)
     import tomllib
 
-    weights = tomllib.loads(weights_toml(report))
+    seats = tomllib.loads(weights_toml(report))["seats"]
     accuracy = {seat.name: report.row(f"single:{seat.name}").accuracy.estimate for seat in report.seats}
-    order = sorted(accuracy, key=lambda name: accuracy[name])
-    assert sorted(weights["weights"], key=lambda name: weights["weights"][name]) == order
+    (kind,) = {kind for seat in seats.values() for kind in seat["kinds"]}
+    measured = {name: seat["kinds"][kind]["accuracy"] for name, seat in seats.items()}
+    assert sorted(measured, key=lambda name: measured[name]) == sorted(accuracy, key=lambda name: accuracy[name])
+    assert {seat["kinds"][kind]["tasks"] for seat in seats.values()} == {60}
+    specs = [SeatSpec(name=seat.name, provider=seat.provider, model=seat.model) for seat in report.seats]
+    weights = weights_of(as_accuracies(seats), specs, AnswerKind(kind))
+    assert sorted(weights, key=lambda name: weights[name]) == sorted(accuracy, key=lambda name: accuracy[name])
     found = tomllib.loads(calibration_toml(report))
     assert found["accuracies"] == sorted(found["accuracies"])
     few = evaluate(council_of(), tasks_of(6), arms=["poll"], samples=1, pool_only=True)
