@@ -113,6 +113,22 @@ def test_a_run_is_stored_listed_shown_exported_and_replayed(url: str) -> None:
     assert store.runs_sync(limit=0) == ()
 
 
+def test_a_conversation_is_a_chain_of_runs_in_every_store(url: str) -> None:
+    first = council(url).run("What is the capital?")
+    second = council(url).run("And its river?", history="last")
+    third = council(url).run("And its mayor?", history=second.run_id[:8])
+    assert [past.run_id for past in third.plan.history] == [first.run_id, second.run_id]
+    store = open_store(url)
+    follows = {run.run_id: run.follows for run in store.runs_sync()}
+    assert follows == {third.run_id: second.run_id, second.run_id: first.run_id, first.run_id: None}
+    assert store.export_sync(third.run_id)["follows"] == second.run_id
+    store.purge_sync(first.run_id, second.run_id)
+    assert council(url).replay(third.run_id) == third
+    assert len(council(url).run("And?", history=third.run_id).plan.history) == 3
+    with pytest.raises(StoreError, match="no run zzz is stored here"):
+        council(url).run("And?", history="zzz")
+
+
 def test_a_failed_run_is_resumed_without_asking_twice(url: str) -> None:
     scripts = [SCRIPT, ServerFailed("down"), ServerFailed("down")]
     broken = [ScriptedProvider(script, name=f"seat{number}") for number, script in enumerate(scripts)]

@@ -23,12 +23,15 @@ from llm_council import (
     GenerateChunk,
     GenerateRequest,
     GenerateResponse,
+    Message,
     Plan,
     ProviderAdapter,
     ProviderCapabilities,
+    Seat,
     get_provider,
 )
 from llm_council.events import RunFinished, TextDelta
+from llm_council.models import PastTask
 from llm_council.store import RunInfo, Store
 
 
@@ -43,6 +46,24 @@ def script() -> str | None:
         assert_type(result.success, bool)
         assert_type(result.cost.usd, float | None)
         return result.text
+
+
+def conversation(council: Council, earlier: CouncilResult) -> list[PastTask]:
+    second = council.run("And then?", history=earlier)
+    assert_type(second, CouncilResult)
+    assert_type(second.plan.follows, str | None)
+    council.run_sync("And then?", history="last")
+    council.plan("And then?", history=[Message("user", "Hello"), Message("assistant", "Hello.")])
+    council.run("And then?", history=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    return list(second.plan.history)
+
+
+def personas(adapter: ProviderAdapter) -> Council:
+    seat = Seat("openai/gpt-6.1", name="sceptic", instructions="Doubt.", temperature=0.2)
+    assert_type(seat.name, str | None)
+    Seat("openai", "sceptic")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Seat(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return Council([seat, Seat(adapter, name="fan"), Seat(type(adapter)), "local"], config=CouncilConfig(seats=(seat,)))
 
 
 async def program() -> None:
