@@ -84,6 +84,7 @@ def marked() -> list[ScriptedProvider]:
     return [ScriptedProvider(say, name=f"seat-{index}") for index in range(3)]
 
 
+@pytest.mark.slow
 def test_200_blocking_runs_from_16_threads_keep_their_own_answers() -> None:
     council = Council(marked(), config=CouncilConfig())
     with ThreadPoolExecutor(16) as pool:
@@ -94,6 +95,7 @@ def test_200_blocking_runs_from_16_threads_keep_their_own_answers() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_200_awaited_runs_in_one_loop_keep_their_own_answers() -> None:
     council = Council(marked(), config=CouncilConfig())
     answers: dict[int, str] = {}

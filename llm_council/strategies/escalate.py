@@ -38,7 +38,8 @@ class Escalate(Strategy):
     """Ask the seats in groups, the cheap ones first, and stop once a group agrees.
 
     The drafts of earlier groups stay votes. This bounds cost, and the harm of further seats; it cannot repair what the
-    first seats get wrong together. What is compared follows from the schema, as in ``Poll``.
+    first seats get wrong together. What is compared follows from the schema, as in ``Poll``. Within a group every
+    seat is waited for, because its draft is a vote in the next one.
 
     Attributes:
         rungs: names of seats in groups, in the order in which they are asked, the cheapest first. Empty makes the first

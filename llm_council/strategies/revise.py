@@ -35,7 +35,8 @@ class Revise(Strategy):
 
     A seat sees one text for each different answer, its own among them, and neither who wrote them nor how many gave
     them. A seat whose revision fails or cannot be read keeps its answer. What is compared follows from the schema, as
-    in ``Poll``. Nothing is revised if the seats agree.
+    in ``Poll``. Nothing is revised if the seats agree. Every seat is waited for, unlike in a poll: whether all agree,
+    and what the others are shown, depends on each answer.
 
     Attributes:
         rounds: the most rounds of revision, from 1 to 3. A round that changes nothing, or brings back an earlier state,

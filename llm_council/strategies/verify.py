@@ -8,17 +8,17 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llm_council.errors import InvalidOption
+from llm_council.errors import ConfigurationError, InvalidOption
 from llm_council.models import Check, CheckVerdict, Draft, GenerateResponse, Phase
 from llm_council.models._attrs import is_int, must_be, strict_init
 from llm_council.strategies._answer_form import AnswerForm, form_of, same_words
-from llm_council.strategies._find import get_strategy, options_of
+from llm_council.strategies._find import class_of, get_strategy, options_of
 from llm_council.strategies.base import Ask, Reply, Roster, Steps, Strategy, Table, Verdict
 
 __all__ = ["Verify", "read_comparison", "read_questions"]
 
 _CHECKERS = 2
-"""Seats that answer each question: an answer counts as contradicted if nobody confirms it and somebody contradicts."""
+"""Seats that answer each question: what one of them contradicts and the other one confirms stays as it is."""
 
 _LIST = """\
 List up to {most} facts that the text states, on which the answer depends and which could be wrong, the most important \
@@ -59,8 +59,20 @@ _VERDICTS = {
 def _as_table(value: Any) -> Any:
     """Return a strategy as plain values, which the plan of a run holds: ``{"kind": "judge", "mode": "pair"}``."""
     if isinstance(value, Strategy):
+        if not _has_name(value):
+            raise InvalidOption(
+                f"of: the strategy {value.name!r:.80} is found by no name, and stored runs are resumed by it: give it"
+                " an entry point, or name another strategy"
+            )
         return {"kind": value.name, **options_of(value)}
     return {"kind": value} if isinstance(value, str) else value
+
+
+def _has_name(strategy: Strategy) -> bool:
+    try:
+        return class_of(strategy.name) is type(strategy)
+    except ConfigurationError:
+        return False
 
 
 _table = must_be(
@@ -79,8 +91,13 @@ class Verify(Strategy):
     the answer (factored verification, arXiv 2309.11495). If an answer contradicts a claim and none confirms it, the
     author corrects its answer once. What is still claimed is reported, not hidden.
 
+    For q questions this takes up to 2q + 3 calls: one that writes the questions; two answers to each, so that a right
+    claim need not be changed because one seat is mistaken; one that compares answers in other words than the claims;
+    and the correction.
+
     Attributes:
-        of: the strategy that answers: an object, a name, or a table such as ``{"kind": "judge", "mode": "pair"}``.
+        of: the strategy that answers: an object, a name, or a table such as ``{"kind": "judge", "mode": "pair"}``. It
+            is stored by name, so a strategy of your own needs an entry point.
         questions: the most questions.
     """
 

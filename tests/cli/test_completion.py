@@ -134,6 +134,7 @@ def run_shell(*command: str) -> str:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.slow
 def test_bash_completes_with_the_printed_script() -> None:
     lines = [word for line in LINES for word in (f"COMP_LINE={shlex.quote(line)}", "complete_line")]
     script = """

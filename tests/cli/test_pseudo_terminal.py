@@ -17,6 +17,8 @@ import attrs
 import pyte
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WORD = "It is Paris, the capital of France."
 ANSWER = (
     "## Answer\n**Paris** is the capital. " + "Words are not broken in the middle here. " * 4 + "\n\n"

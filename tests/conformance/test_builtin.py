@@ -114,6 +114,7 @@ class TestOpenAICompatible(ProviderConformance):
 
 
 @pytest.mark.parametrize("gateway", [row.class_name for row in gateways.rows().values()])
+@pytest.mark.slow
 def test_each_gateway_keeps_the_promises(gateway):
     """Each row of the table is tested, so a new row is too."""
     cls = type("Row", (ProviderConformance,), {"provider": getattr(gateways, gateway)})

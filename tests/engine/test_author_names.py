@@ -103,6 +103,7 @@ def test_a_name_of_one_word_is_matched_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("unit", ["\n", " ", ". ", "-- ", "I ", "my maker  ", "[seat] model ", "GPT-4 "])
+@pytest.mark.slow
 def test_the_time_grows_with_the_length_and_not_with_its_square(unit: str) -> None:
     # With the square, one of these texts takes minutes, which the suite's limit ends.
     text = f"I am Claude. {unit * (100_000 // len(unit))}"

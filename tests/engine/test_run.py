@@ -162,6 +162,7 @@ def marker_seat():
     return ScriptedProvider(echo, delay=0.001)
 
 
+@pytest.mark.slow
 async def test_two_hundred_runs_at_once_each_with_its_own_answer(table):
     council = table(ann=marker_seat(), bob=marker_seat(), cid=marker_seat())
     results = {}

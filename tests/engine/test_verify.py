@@ -11,7 +11,7 @@ from llm_council.council import Council
 from llm_council.errors import InvalidOption, ServerFailed
 from llm_council.models import CheckVerdict, Phase, Status
 from llm_council.results import CouncilResult
-from llm_council.strategies import Judge, Verify
+from llm_council.strategies import Judge, Single, Verify
 from llm_council.strategies.verify import read_comparison, read_questions
 from llm_council.testing.fakes import ScriptedProvider
 
@@ -160,6 +160,13 @@ class TestVerify:
             table(ann=ScriptedProvider("x")).plan(strategy="verify")
         with pytest.raises(InvalidOption, match="no strategy 'sinlge'; did you mean 'single'"):
             council_of(table).plan(strategy=Verify(of="sinlge"))
+
+    async def test_a_strategy_inside_needs_a_name_by_which_runs_are_resumed(self, table):
+        class Own(Single):
+            name = "own"
+
+        with pytest.raises(InvalidOption, match="of: the strategy 'own' is found by no name"):
+            Verify(of=Own())
 
     async def test_a_stored_run_is_replayed_and_resumed(self, tmp_path):
         script = {"draft": f'"{WRONG}"', "verify": verifying(correct=f'"{RIGHT}"')}

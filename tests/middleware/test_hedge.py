@@ -275,6 +275,7 @@ def simulated(hedged: bool, calls: int) -> tuple[list[float], Tail, Hedge]:
     return trio.run(main, clock=MockClock(autojump_threshold=0)), tail, hedge
 
 
+@pytest.mark.slow
 def test_the_99th_percentile_of_a_long_tail_falls_by_the_expected_share() -> None:
     calls = 1000
     bare, _, _ = simulated(hedged=False, calls=calls)

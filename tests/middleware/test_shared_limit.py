@@ -131,6 +131,7 @@ anyio.run(main, sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_two_processes_together_never_exceed_the_limit(redis: Redis) -> None:
     command = [sys.executable, "-c", CHILD, redis.url]
     children = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]

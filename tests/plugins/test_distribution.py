@@ -104,6 +104,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(tmp_path_factory.mktemp("house"), vendor)
 
 
+@pytest.mark.slow
 def test_provider_middleware_and_store_work_from_the_configuration(place: Place) -> None:
     done = place.council("run", "Where does the Danube end?", "--json")
     assert done.returncode == 0, done.stderr
@@ -118,12 +119,14 @@ def test_provider_middleware_and_store_work_from_the_configuration(place: Place)
     assert "key-of-the-house-1" not in (place.folder / "work" / "runs" / run["run_id"]).read_text()
 
 
+@pytest.mark.slow
 def test_the_command_works_on_the_command_line(place: Place) -> None:
     done = place.council("headline", "-p", "house", "The Danube ends in the Black Sea.")
     assert done.returncode == 0, done.stderr
     assert "Black Sea" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_doctor_finds_nothing_and_the_variable_disables_all(place: Place) -> None:
     found = json.loads(place.council("doctor", "--json").stdout)
     assert found["plugins"] == {}

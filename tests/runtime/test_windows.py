@@ -29,6 +29,7 @@ def shown():
     return parts
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported(shown):
     assert shown["import"] == ["all"]
 

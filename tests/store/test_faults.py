@@ -310,6 +310,7 @@ def test_a_run_after_the_file_was_lost_is_stored_in_a_new_one(tmp_path: Path, lo
     assert len(Store(path).runs_sync()) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_after_the_loss_is_stored_beside_one_that_was_hit(path: Path) -> None:
     later: list[Any] = []
 
@@ -412,6 +413,7 @@ def test_a_run_is_stored_whole_when_every_transaction_is_retried(
 
 def test_the_writers_thread_ends_when_no_run_goes_on(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_writer, "MAX_IDLE", 0.01)
+    monkeypatch.setattr(_writer, "HEARTBEAT", 0.02)  # the thread may wait for the next one first
     for _ in range(3):
         assert warned(council) == ""
         end = time.monotonic() + 10
@@ -508,6 +510,7 @@ def test_a_stores_path_is_absolute_and_expands_the_home_folder(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("way", ["daemon", "stream", "raise"])
+@pytest.mark.slow
 def test_a_process_that_exits_during_a_run_prints_nothing_and_leaves_the_store_intact(
     path: Path, python: Callable[..., Any], way: str
 ) -> None:

@@ -490,6 +490,7 @@ def test_many_councils_write_one_store(path: Path) -> None:
     assert sorted(info.run_id for info in Store(path).runs_sync()) == sorted(ids)
 
 
+@pytest.mark.slow
 def test_six_processes_start_at_once_and_write_one_store(
     path: Path, tmp_path: Path, python: Callable[..., Any]
 ) -> None:

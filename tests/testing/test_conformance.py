@@ -391,6 +391,7 @@ def test_a_broken_adapter_fails_with_a_line_that_says_what_is_wrong(adapter, nam
 
 
 @pytest.mark.parametrize(("adapter", "kept"), [(InWords, True), (InPieces, True), (Silent, False)])
+@pytest.mark.slow
 def test_an_adapter_that_yields_strings_needs_no_finish_reason(adapter, kept):
     cls = type("Proves", (TestHonest,), {"provider": adapter, "make": lambda self, url, key: adapter(key, url)})
     found = {outcome.name: outcome.verdict is Verdict.BROKEN for outcome in outcomes(cls())}
@@ -537,6 +538,7 @@ def test_the_command_prints_a_line_for_each_promise(tmp_path):
         ("no_such_module:X", 2, "No module named 'no_such_module'"),
     ],
 )
+@pytest.mark.slow
 def test_the_command_reports_a_target_that_it_cannot_test(target, status, said, capsys, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent)
     if status == 2:
@@ -656,6 +658,7 @@ print(sorted(set(sys.modules) - before))
     assert [entry.value for entry in found] == ["llm_council.testing.plugin"]
 
 
+@pytest.mark.slow
 def test_a_missing_dependency_is_reported_with_the_extra(python):
     """The command line works without pytest, hypothesis and responses; ``mocked`` reports what it needs."""
     script = """

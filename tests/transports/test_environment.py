@@ -231,6 +231,7 @@ async def test_the_client_for_authors_keeps_no_cookies(server: HTTPServer) -> No
 
 @pytest.mark.parametrize("transport", ["HttpxTransport", "RequestsTransport"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.slow
 def test_a_key_log_that_cannot_be_written_is_named_by_the_first_call_of_a_process(
     transport: str, backend: str, python: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ from llm_council.errors import ProviderError
 from llm_council.models import GenerateResponse, join
 from llm_council.providers import _google, _ollama
 
+pytestmark = pytest.mark.slow
+
 CHAT = (openai_chat.decode_response, openai_chat.ChatStream)
 RESPONSES = (responses.decode_response, responses.ResponseStream)
 GEMINI = (_google.decode_response, _google.GeminiStream)

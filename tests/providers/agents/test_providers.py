@@ -113,6 +113,7 @@ def test_doctor_tells_of_sign_in(scene, agent, monkeypatch):
     assert CANARY not in repr(result)
 
 
+@pytest.mark.slow
 def test_doctor_makes_a_call_when_it_is_to(scene, agent, monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", CANARY)
     assert scene.make(agent).doctor_sync(deep=True).ok

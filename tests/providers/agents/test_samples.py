@@ -26,6 +26,8 @@ from llm_council.models import join
 from llm_council.providers._agents import claude_code, codex, gemini_cli
 from llm_council.providers._agents.errors import Ended
 
+pytestmark = pytest.mark.slow
+
 DIALECTS: dict[str, Any] = {"codex_cli": codex, "claude_code": claude_code, "gemini_cli": gemini_cli}
 READERS: dict[str, Any] = {
     "codex_cli": codex.CodexEvents,

@@ -37,6 +37,8 @@ from llm_council.providers._anthropic.stream import EventDecoder
 from llm_council.testing._mirrors import anthropic
 from llm_council.testing._mirrors.anthropic import decode_request, encode_events, frame
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(os.environ.get("LLM_COUNCIL_SHARED") or Path(__file__).parents[4] / "shared")
 SCHEMA = SHARED / "oracles" / "specs" / "derived" / "anthropic.messages.request.schema.json"
 

@@ -32,6 +32,8 @@ from llm_council.providers._anthropic import (
 from llm_council.providers._anthropic.request import ThinkingStyle
 from llm_council.testing._mirrors.anthropic import decode_request
 
+pytestmark = pytest.mark.slow
+
 ROWS = [row for row in INDEX if row["api"] in ("anthropic", "anthropic_count", "vertex_claude")]
 READ = [row for row in ROWS if "text" in EXPECTED.get(row["file"], ())]
 

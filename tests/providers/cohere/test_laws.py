@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import strategies
 import wire_laws
 from hypothesis import given
@@ -16,6 +17,8 @@ from llm_council.providers import _cohere
 from llm_council.providers._cohere import ChatStream, encode_request
 from llm_council.testing._mirrors import cohere as mirror
 from llm_council.testing._mirrors.cohere import DONE, decode_request, encode_events, encode_response, frame
+
+pytestmark = pytest.mark.slow
 
 
 @examples(20)

@@ -27,6 +27,8 @@ from llm_council.models import (
 )
 from llm_council.providers._cohere import ChatStream, decode_error, decode_response, encode_request
 
+pytestmark = pytest.mark.slow
+
 ROWS = [row for row in INDEX if row["file"].startswith("cohere/")]
 
 

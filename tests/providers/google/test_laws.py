@@ -25,6 +25,8 @@ from llm_council.providers._google.stream import ArraySplitter
 from llm_council.testing._mirrors import gemini
 from llm_council.testing._mirrors.gemini import decode_request, encode_array, encode_chunks, encode_response, frame
 
+pytestmark = pytest.mark.slow
+
 MODELS = [
     GeminiOptions(),
     GeminiOptions(thinking="budget"),

@@ -22,6 +22,8 @@ from llm_council.models.messages import ImagePart, TextPart
 from llm_council.providers._google import GeminiStream, decode_error, decode_response, encode_request
 from llm_council.testing._mirrors.gemini import encode_array
 
+pytestmark = pytest.mark.slow
+
 ROWS = [row for row in INDEX if row["api"] == "gemini"]
 WHOLE = [row for row in ROWS if row["file"] in EXPECTED and not row["body_file"]]
 STREAMS = [row for row in ROWS if row["file"] in EXPECTED and row["body_file"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import pytest
 import strategies
 import wire_laws
 from hypothesis import given
@@ -16,6 +17,8 @@ from llm_council.providers import _ollama
 from llm_council.providers._ollama import ChatOptions, ChatStream, encode_request
 from llm_council.testing._mirrors import ollama as mirror
 from llm_council.testing._mirrors.ollama import encode_chunks, frame
+
+pytestmark = pytest.mark.slow
 
 MODELS = [
     ChatOptions(),

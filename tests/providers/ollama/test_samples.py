@@ -27,6 +27,8 @@ from llm_council.models import (
 )
 from llm_council.providers._ollama import ChatOptions, ChatStream, decode_error, decode_response, encode_request
 
+pytestmark = pytest.mark.slow
+
 ADVERSARIAL = json.loads((SAMPLES / "_adversarial" / "INDEX.json").read_text())
 ROWS = [row for row in INDEX if row["file"].startswith("ollama/")]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import pytest
 import strategies
 import wire_laws
 from hypothesis import given
@@ -18,6 +19,8 @@ from llm_council.errors import MalformedReply
 from llm_council.models import GenerateRequest, GenerateResponse, Message, ReasoningConfig, TextPart, join
 from llm_council.testing._mirrors import openai_chat as mirror
 from llm_council.testing._mirrors.openai_chat import DONE, decode_request, encode_chunks, frame
+
+pytestmark = pytest.mark.slow
 
 SERVERS = [
     ChatOptions(),

@@ -31,6 +31,8 @@ from llm_council.errors import (
 from llm_council.models import GenerateRequest, GenerateResponse, Message, ReasoningConfig, Tool, ToolCall
 from llm_council.models.messages import ImagePart, TextPart
 
+pytestmark = pytest.mark.slow
+
 CHAT = ("openai_chat", "openrouter", "vllm", "lmstudio_chat", "ollama_openai", "openai_compatible")
 
 ROWS = [row for row in INDEX if row["api"] in CHAT and row["file"] in EXPECTED]

@@ -23,6 +23,8 @@ from llm_council.models import DocumentPart, GenerateRequest, GenerateResponse, 
 from llm_council.testing._mirrors import responses as mirror
 from llm_council.testing._mirrors.responses import encode_events, frame
 
+pytestmark = pytest.mark.slow
+
 SERVERS = [
     ResponsesOptions(),
     ResponsesOptions(store=False, reasons=True),

@@ -27,6 +27,8 @@ from llm_council.models import FinishReason, GenerateRequest, GenerateResponse, 
 from llm_council.models.messages import ImagePart, TextPart
 from llm_council.models.request import StructuredOutput
 
+pytestmark = pytest.mark.slow
+
 APIS = ("openai_responses", "openrouter_responses", "lmstudio_responses")
 
 ROWS = [row for row in INDEX if row["api"] in APIS and row["file"] in EXPECTED]
