@@ -14,6 +14,7 @@ from llm_council._wire.openai_chat.reply import (
     usage_extra,
 )
 from llm_council._wire.openai_chat.request import CUSTOM
+from llm_council._wire.other_content import OtherContent, declare
 from llm_council._wire.payloads import (
     get_object,
     get_text,
@@ -31,6 +32,23 @@ from llm_council.models.reply import FinishReason, GenerateResponse
 
 __all__ = ["decode_response"]
 
+# API reference, "The response object", output and status: pictures, and tools that the caller runs.
+declare(
+    OtherContent(
+        parts=frozenset(
+            {
+                "image_generation_call",
+                "computer_call",
+                "local_shell_call",
+                "shell_call",
+                "apply_patch_call",
+                "mcp_approval_request",
+            }
+        ),
+        client_parts=frozenset({"tool_search_call"}),
+        waiting=("queued", "in_progress"),
+    )
+)
 REPLY_EXTRA = ("service_tier",)
 TOKENS = ("input_tokens", "output_tokens")
 """The keys of the tokens, see ``read_usage``."""

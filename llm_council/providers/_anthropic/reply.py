@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
+from llm_council._wire.other_content import OtherContent, declare
 from llm_council._wire.payloads import (
     dumps,
     get_text,
@@ -23,6 +24,7 @@ from llm_council.providers._anthropic.request import DEFAULT, MessagesOptions
 
 __all__ = ["decode_response"]
 
+declare(OtherContent(continued=("pause_turn", "compaction")))  # docs, "Handling stop reasons"
 REPLY_EXTRA = ("container", "context_management", "input_transformations", "stop_details", "stop_sequence")
 USAGE_EXTRA = ("service_tier", "server_tool_use", "iterations")
 

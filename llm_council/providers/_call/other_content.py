@@ -1,29 +1,18 @@
-"""What a reply without text holds instead, by the words of each vendor: another kind of answer, or why it failed."""
+"""What a reply without text holds instead, by the words that each vendor's decoder declares.
+
+Behind wrappers it is not known from which vendor a reply came, so the words of all are looked through.
+"""
 
 from __future__ import annotations
 
+from llm_council._wire.other_content import OtherContent, declared
 from llm_council.models.reply import GenerateResponse
 
 __all__ = ["error_details", "is_unfinished", "other_content"]
 
-# Keys of ``extra`` whose values are an answer: pictures and sound of OpenAI's chat dialect, parts of other types.
+
+# Keys of ``extra`` under which any adapter may put an answer, and words for it.
 _ANSWERS = {"images": "pictures", "audio": "sound", "parts": "parts that are no text"}
-# A turn that the caller is to send back, to continue it: Anthropic's stop reasons.
-_CONTINUED = ("pause_turn", "compaction")
-# Items that are an answer, or that the caller is to act on: pictures, and tools that the caller runs (OpenAI's API
-# reference, "The response object", output).
-_ITEMS = {
-    "image_generation_call",
-    "computer_call",
-    "local_shell_call",
-    "shell_call",
-    "apply_patch_call",
-    "mcp_approval_request",
-}
-# Google's parts have no type: these keys hold an answer.
-_MEDIA = ("inlineData", "fileData")
-_ERROR_KEYS = ("error", "finishMessage")  # of ``extra``: Cohere's words for a failure in an answer, and Google's
-_WAITING = ("queued", "in_progress")  # Responses: the reply is made in the background
 
 
 def other_content(response: GenerateResponse) -> str | None:
@@ -38,25 +27,32 @@ def other_content(response: GenerateResponse) -> str | None:
     for key, words in _ANSWERS.items():
         if response.extra.get(key):
             return words
-    if response.raw_finish_reason in _CONTINUED:
+    found = (_found(response, dialect) for dialect in declared())
+    return next((words for words in found if words is not None), None)
+
+
+def _found(response: GenerateResponse, dialect: OtherContent) -> str | None:
+    if response.raw_finish_reason in dialect.continued:
         return f"a turn to continue ({response.raw_finish_reason})"
     for part in response.reasoning_parts:
         data = part.data or {}
-        if any(data.get(key) for key in _MEDIA):
+        if any(data.get(key) for key in dialect.media):
             return "pictures or sound"
         word = data.get("type")
-        is_search = word == "tool_search_call" and data.get("execution") == "client"
-        if is_search or (isinstance(word, str) and word in _ITEMS):
+        if not isinstance(word, str):
+            continue
+        if word in dialect.parts or (word in dialect.client_parts and data.get("execution") == "client"):
             return f"a part of type {word!r}"
     return None
 
 
 def error_details(response: GenerateResponse) -> str | None:
     """Return the vendor's words for the error that ended an answer; None if there are none."""
-    found = next((response.extra[key] for key in _ERROR_KEYS if response.extra.get(key)), None)
+    keys = [key for dialect in declared() for key in dialect.errors]
+    found = next((response.extra[key] for key in keys if response.extra.get(key)), None)
     return found if isinstance(found, str) else None
 
 
 def is_unfinished(response: GenerateResponse) -> bool:
     """Return True for a reply that the vendor still makes in the background."""
-    return response.raw_finish_reason in _WAITING
+    return any(response.raw_finish_reason in dialect.waiting for dialect in declared())

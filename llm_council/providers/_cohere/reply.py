@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_council._wire.openai_chat.reply import is_empty_call, read_call
+from llm_council._wire.other_content import OtherContent, declare
 from llm_council._wire.payloads import (
     get_object,
     get_text,
@@ -23,6 +24,7 @@ from llm_council.providers._cohere.request import PLAN, VENDOR
 
 __all__ = ["decode_response", "end_facts", "parts_to_echo"]
 
+declare(OtherContent(errors=("error",)))
 _FAILURE = ("error", "error_type")  # the cause of the finish reason ERROR
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from llm_council._wire.other_content import OtherContent, declare
 from llm_council._wire.payloads import get_text, loads, malformed, need_list, need_object, text_or_none, tokens
 from llm_council._wire.reading import Decoder
 from llm_council._wire.sse import SseEvent
@@ -68,6 +69,7 @@ def _moved(span: Any, size: int) -> Any:
 # token brings the rest (google.genai.types.FinishReason and Candidate.continuation_token, 3.6).
 CONTINUATION = Continuation("CONTINUATION", "continuationToken", _renumber)
 
+declare(OtherContent(media=("inlineData", "fileData"), errors=("finishMessage",)))  # its parts have no type
 REPLY_EXTRA = ("promptFeedback",)
 CANDIDATE_EXTRA = (
     "finishMessage",
