@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from llm_council.models import AudioPart, DocumentPart, GenerateRequest, ImagePart
+from llm_council.models import AudioPart, DocumentPart, GenerateRequest, ImagePart, Part
 
-__all__ = ["input_tokens"]
+__all__ = ["file_tokens", "input_tokens"]
 
 IMAGE_TOKENS = 1600
 """Anthropic's docs, "Vision": about the most that an image takes there; other vendors scale large images down too."""
@@ -23,10 +23,15 @@ def input_tokens(request: GenerateRequest) -> int:
     characters = tokens = 0
     for turn in request.turns():
         characters += len(turn.text)
-        for part in () if isinstance(turn.content, str) else turn.content:
-            if isinstance(part, ImagePart):
-                tokens += IMAGE_TOKENS
-            elif isinstance(part, DocumentPart | AudioPart):
-                size = len(part.data or "") * 3 // 4  # it is base64
-                tokens += size // (DOCUMENT_BYTES if isinstance(part, DocumentPart) else AUDIO_BYTES)
+        tokens += 0 if isinstance(turn.content, str) else sum(map(file_tokens, turn.content))
     return characters // 4 + 1 + tokens
+
+
+def file_tokens(part: Part) -> int:
+    """Return the estimated tokens of an image, a document or sound; 0 for text and reasoning."""
+    if isinstance(part, ImagePart):
+        return IMAGE_TOKENS
+    if isinstance(part, DocumentPart | AudioPart):
+        size = len(part.data or "") * 3 // 4  # it is base64
+        return size // (DOCUMENT_BYTES if isinstance(part, DocumentPart) else AUDIO_BYTES)
+    return 0

@@ -17,6 +17,7 @@ import anyio
 import attrs
 
 from llm_council._engine.prompts import mark_shared_part
+from llm_council._engine.request_tokens import file_tokens
 from llm_council.models import GenerateChunk, GenerateRequest, Phase, Plan, SeatSpec, TextPart
 from llm_council.models._attrs import copy_with
 from llm_council.providers.base import ModelProfile, ProviderAdapter
@@ -165,13 +166,14 @@ class PrefixWriters:
 
 def _marked_tokens(request: GenerateRequest) -> int | None:
     """Estimate the tokens up to the mark in a request, four characters each; None without a mark."""
-    characters = 0
+    characters = tokens = 0
     for turn in request.messages:
         if isinstance(turn.content, str):
             characters += len(turn.content)
             continue
         for part in turn.content or ():
             characters += len(getattr(part, "text", None) or "")
+            tokens += file_tokens(part)
             if isinstance(part, TextPart) and part.cache:
-                return characters // 4
+                return characters // 4 + tokens
     return None

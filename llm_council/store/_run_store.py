@@ -40,8 +40,9 @@ class RunStore(ABC):
     """A store of runs by another author. A subclass writes four methods, and gets the others.
 
     For the store, a run has an id, a session number, a short text called head, and a list of records, which are texts
-    that only grow in number. Each text is one line of ASCII, and no key is in it. The four methods block, and are
-    called in threads, several at a time. What they raise becomes a ``StoreError``; a run that goes on continues without
+    that only grow in number. Each text is one line of ASCII, and no key is in it; an attached picture, document or
+    sound is one text in base64, of up to 67 million characters. The four methods block, and are called in threads,
+    several at a time. What they raise becomes a ``StoreError``; a run that goes on continues without
     the store, and its result has a warning. So does a run that has waited ten seconds for ``put``.
 
     Args:

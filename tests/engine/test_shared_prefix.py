@@ -21,7 +21,7 @@ from llm_council import (
 from llm_council._engine import shared_prefix
 from llm_council._engine.shared_prefix import PrefixWriter, answer_has_begun
 from llm_council.errors import ServerFailed
-from llm_council.models import FinishReason, TextPart, ToolCallDelta, Usage
+from llm_council.models import FinishReason, ImagePart, TextPart, ToolCallDelta, Usage
 from llm_council.providers._call.profiles import profile_for
 from llm_council.providers.anthropic import AnthropicProvider
 from llm_council.providers.base import ModelProfile, ProviderAdapter
@@ -205,6 +205,8 @@ def test_the_prefix_is_counted_up_to_the_mark() -> None:
     ]
     assert shared_prefix._marked_tokens(GenerateRequest(messages=turns)) == 30
     assert shared_prefix._marked_tokens(GenerateRequest(messages=turns[:1])) is None
+    picture = Message("user", [ImagePart(data=b"x", media_type="image/png"), TextPart(text="four" * 10, cache=True)])
+    assert shared_prefix._marked_tokens(GenerateRequest(messages=[picture])) == 1600 + 10
 
 
 @pytest.mark.parametrize("name", ["anthropic", "openrouter", "openai"])
