@@ -8,8 +8,9 @@ stay, because they may be the answer. A name is hidden where its sentence speaks
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-__all__ = ["hide_authors", "spelled_freely"]
+__all__ = ["hide_authors", "hide_speaker", "spelled_freely"]
 
 _MARK = "[seat]"
 
@@ -105,6 +106,32 @@ def hide_authors(text: str, keep: str = "") -> str:
         for pattern in _BESIDE:
             text = pattern.sub(hide, text)
     return text
+
+
+def hide_speaker(text: str, names: tuple[str, ...]) -> str:
+    """Replace names that are also words, such as "pro", where a text says that its author is called so.
+
+    Args:
+        text: the text.
+        names: the names.
+    """
+    for pattern in _speaker_patterns(names) if names else ():
+        text = pattern.sub(lambda found: found[0][: found.start("name") - found.start()] + _MARK, text)
+    return text
+
+
+@lru_cache(maxsize=32)
+def _speaker_patterns(names: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    name = rf"(?:an?\s{{1,4}})?(?P<name>{'|'.join(map(re.escape, names))})(?!\w)"
+    return tuple(
+        re.compile(pattern, re.IGNORECASE | re.MULTILINE)
+        for pattern in (
+            rf"{_I_AM}{_GAP}{name}",
+            rf"{_AS}{_GAP}{name}{_NO_REPORT}",
+            rf"^{_SIGNS}{name}(?={_SIGNS}:)",  # "Pro: It is 4."
+            rf"{_SIGNED}{_GAP}{name}(?={_SIGNS}$)",
+        )
+    )
 
 
 def spelled_freely(model: str) -> str | None:

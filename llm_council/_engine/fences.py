@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from llm_council._engine.author_names import hide_authors, spelled_freely
+from llm_council._engine.author_names import hide_authors, hide_speaker, spelled_freely
 from llm_council.errors._visible import CONTROLS
 from llm_council.models import Plan
 
@@ -120,6 +120,9 @@ def hide_names(plan: Plan, text: str) -> str:
         if free:
             text = _free_pattern(free).sub("[seat]", text)
         text = hide_authors(text, keep=subject)
+    personas = {seat.name for seat in plan.seats if seat.instructions}
+    words = tuple(sorted(name for name in personas if not (_is_revealing(name) or _is_word_of(subject, name))))
+    text = hide_speaker(text, words)
     # Most texts hold no name. Non-ASCII text needs the search, whose case folding differs from that of ``lower``.
     if not names or (text.isascii() and not any(name.lower() in folded for name in names)):
         return text
@@ -149,6 +152,10 @@ def _long_lines(instructions: str) -> set[str]:
     """Return the lines and sentences of a seat's instructions that are no common phrase."""
     lines = {instructions, *instructions.splitlines(), *re.split(r"(?<=[.!?])\s+", instructions)}
     return {line.strip() for line in lines if len(line.strip()) >= _LONG_LINE}
+
+
+def _is_word_of(subject: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", subject, re.IGNORECASE) is not None
 
 
 def _is_revealing(name: str) -> bool:

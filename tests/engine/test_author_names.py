@@ -1,5 +1,7 @@
 """The words by which a draft names its author are hidden; the same names in an answer stay."""
 
+import re
+
 import attrs
 import pytest
 from hypothesis import given
@@ -108,3 +110,45 @@ def test_the_time_grows_with_the_length_and_not_with_its_square(unit: str) -> No
     # With the square, one of these texts takes minutes, which the suite's limit ends.
     text = f"I am Claude. {unit * (100_000 // len(unit))}"
     assert hide_authors(text).startswith("I am [seat]. ")
+
+
+PERSONAS = Plan(
+    run_id="r",
+    task="Is the program safe?",
+    subagent="tester",
+    seats=(
+        SeatSpec(name="pro", provider="local", instructions="Argue for it."),
+        SeatSpec(name="con", provider="local", instructions="Argue against it."),
+    ),
+    rules=1,
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "As the pro, I say yes.",
+        "As a con, I say no.",
+        "I am pro, and say yes.",
+        "**Pro:** It is safe.",
+        "It is safe.\n\n-- Pro",
+        "Well. This is con: it is not safe.",
+    ],
+)
+def test_a_persona_whose_name_is_a_word_is_hidden_where_it_names_the_author(text: str) -> None:
+    hidden = hide_names(PERSONAS, text)
+    assert "[seat]" in hidden
+    assert not re.search(r"\b(pro|con)\b", hidden, re.IGNORECASE)
+    assert hide_names(PERSONAS, hidden) == hidden
+
+
+@pytest.mark.parametrize(
+    "text", ["The pro and con of it.", "It is pro forma, as the program shows.", "A con artist: no."]
+)
+def test_such_a_name_stays_as_a_word(text: str) -> None:
+    assert hide_names(PERSONAS, text) == text
+
+
+def test_seats_without_a_persona_keep_short_names() -> None:
+    plan = attrs.evolve(PERSONAS, seats=tuple(attrs.evolve(seat, instructions="") for seat in PERSONAS.seats))
+    assert hide_names(plan, "As the pro, I say yes.") == "As the pro, I say yes."
