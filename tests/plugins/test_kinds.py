@@ -213,7 +213,7 @@ def test_a_command_of_a_plugin_is_one_of_council(plugins: None, council: Command
 def test_the_shell_completes_commands_of_plugins_and_shows_no_error(install: Install, plugins: None) -> None:
     install("bad", "import no_such_module", commands={"broken": "x"})
     shell = ShellComplete(cli, {}, "council", "_COUNCIL_COMPLETE")
-    assert [item.value for item in shell.get_completions([], "gr")] == ["greet"]
+    assert [item.value for item in shell.get_completions([], "gre")] == ["greet"]
     assert "--fail" in [item.value for item in shell.get_completions(["greet"], "--")]
     assert shell.get_completions(["broken"], "") is not None
 
