@@ -380,6 +380,7 @@ def _comparisons(
 def _row(arm: str, outcomes: Sequence[Outcome], clusters: Sequence[str], samples: float | None) -> ArmRow:
     seconds = sorted(one.seconds for one in outcomes)
     billed = [one.usd for one in outcomes]
+    spread = [one.run_variance for one in outcomes if one.run_variance is not None]
     return ArmRow(
         arm=arm,
         items=len(outcomes),
@@ -393,6 +394,7 @@ def _row(arm: str, outcomes: Sequence[Outcome], clusters: Sequence[str], samples
         p50=percentile(seconds, 0.5),
         p95=percentile(seconds, 0.95),
         equal_samples=samples,
+        run_variance=fmean(spread) if spread else None,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from random import Random
+from statistics import variance
 from typing import Any, Final
 
 import attrs
@@ -56,6 +57,7 @@ class Outcome:
         seconds: seconds on the critical path.
         shown: the answer in a few words; empty if there is none.
         share: share of the votes that the answer got; None where nothing was counted.
+        run_variance: variance of the score between runs; None for one run.
     """
 
     points: float
@@ -68,6 +70,7 @@ class Outcome:
     seconds: float = 0.0
     shown: str = ""
     share: float | None = None
+    run_variance: float | None = None
 
 
 def run_seed(tasks: TaskSet, item: str, replicate: int) -> str:
@@ -416,6 +419,7 @@ def outcome_of(task: EvalTask, cells: Sequence[ArmCell]) -> Outcome:
         calls=sum(cell.calls for cell in cells) / count,
         seconds=sum(cell.seconds for cell in cells) / count,
         shown=cells[0].answer.shown if cells[0].answer is not None else "",
+        run_variance=variance(points) if count > 1 else None,
     )
 
 

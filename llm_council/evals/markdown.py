@@ -99,6 +99,12 @@ def limits(report: EvalReport) -> Iterator[str]:
         "Both baselines must be beaten: the best seat, chosen on other tasks than those that it is scored on, and"
         " samples of one seat that cost as much as the arm."
     )
+    spread = max((row.run_variance or 0.0 for row in report.rows), default=0.0)
+    if spread:
+        yield (
+            f"Runs of one arm on one task differ: their variance is up to {spread:.3f}, beside that between tasks."
+            " Intervals are about tasks; each has the mean of its runs."
+        )
     if any(row.arm == "best strategy" for row in report.rows):
         yield "The row best strategy is the one that is best on other tasks than those that it is scored on."
     if report.unit != "usd":
@@ -114,7 +120,8 @@ def what_was_run(report: EvalReport) -> Iterator[tuple[str, str]]:
         if report.set.get(name):
             yield f"set {name}", str(report.set[name])
     for name, value in report.facts.items():
-        yield name, str(value)
+        if isinstance(value, str | int | float):  # others are for programs
+            yield name, str(value)
 
 
 def _table(rows: Sequence[Iterable[str]]) -> Iterator[str]:

@@ -60,6 +60,7 @@ class ArmRow:
         p50: median seconds of a task, on the critical path.
         p95: seconds below which 95 % of the tasks stay.
         equal_samples: how many samples of its baseline cost as much; None for arms of one seat.
+        run_variance: mean variance of the score between runs on one task; None if it ran once.
     """
 
     arm: str
@@ -74,6 +75,7 @@ class ArmRow:
     p50: float = 0.0
     p95: float = 0.0
     equal_samples: float | None = None
+    run_variance: float | None = None
 
     def cost(self, unit: str) -> float:
         """Return the cost of a task in US dollars, or in weighted tokens."""

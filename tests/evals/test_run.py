@@ -244,10 +244,12 @@ class TestAsync:
 
 
 def test_replicates_are_a_mean_within_the_task(tmp_path: Path) -> None:
-    report = evaluate(council_of(), tasks_of(5), arms=["revise"], repeat=2, out=tmp_path, samples=1)
+    report = evaluate(council_of(), tasks_of(5), arms=["poll", "revise"], repeat=2, out=tmp_path, samples=1)
     cells = [cell for cell in EvalJournal.read(tmp_path).cells() if not isinstance(cell, DraftCell)]
     assert len(cells) == 10
     assert report.row("revise").items == 5
+    assert report.row("revise").run_variance is not None
+    assert report.row("poll").run_variance is None
 
 
 def test_a_plan_says_what_it_takes_and_what_it_could_show() -> None:
