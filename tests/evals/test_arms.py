@@ -76,7 +76,7 @@ async def test_a_free_poll_says_what_a_called_poll_says(pooled):
         called, free = outcome_of(task, [cell]), drafts[task.id].poll()
         assert (called.shown, called.points) == (free.shown, free.points)
         # A poll that is decided cancels the calls that are left, if they have not ended before.
-        assert drafts[task.id].poll_in_turn().calls <= called.calls <= free.calls
+        assert 2 <= called.calls <= free.calls
         assert called.usd == pytest.approx(0.001 * called.calls)
 
 
