@@ -267,7 +267,7 @@ async def fetch_streamed(
     def report(text: str) -> None:
         attempts.report_text(text)
         if reader is not None and text:
-            state.report_partial(reader.feed(text))
+            state.report_partial(mask_secrets(reader.feed(text)))
 
     async with aclosing(stream(adapter, request)) as arriving:
         async for chunk in arriving:
@@ -283,7 +283,7 @@ async def fetch_streamed(
                 report(mask.feed(chunk.text))
     report(mask.rest())
     if reader is not None:
-        state.report_partial(reader.finish())
+        state.report_partial(mask_secrets(reader.finish()))
     return mask_secrets(join(chunks))
 
 

@@ -13,6 +13,7 @@ import attrs
 from llm_council._schema.extract import extract_json
 from llm_council.errors import InvalidOption, InvalidOutput, near
 from llm_council.errors._secrets import clean
+from llm_council.models._attrs import mask_secrets
 from llm_council.models.deliberation import Problem
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Validator:
             value = extract_json(text, accepts=lambda value: self.accepts(self._restored(value))).value
         except InvalidOutput as failure:
             return Answer(problems=failure.problems, found=False)
-        value = self._restored(value)
+        value = mask_secrets(self._restored(value))  # the text may hold a key in escapes, such as "\\u0073k-..."
         return Answer(value=value, problems=self.problems(value))
 
     def without_additions(self, value: Any) -> Any:

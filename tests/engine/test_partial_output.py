@@ -16,6 +16,7 @@ from llm_council import Council, CouncilConfig, CouncilStream, Plan, _schema
 from llm_council._engine import partial_output
 from llm_council._engine.partial_output import NOTHING, PartialReader, reader_of
 from llm_council.errors import RequestRejected
+from llm_council.errors._secrets import Secret
 from llm_council.events import Event, PartialOutput, PhaseStarted, RunFinished
 from llm_council.models import GenerateRequest, Phase
 from llm_council.models._journal import Call
@@ -165,6 +166,16 @@ def test_a_run_without_an_answer_ends_without_a_last_value() -> None:
     stream = council(*["no json at all"] * 6).stream("Write", output_type=Page, strategy="synthesize")
     assert streamed(stream) == []
     assert not stream.result.success
+
+
+@pytest.mark.parametrize("spelled", ["sk-0123456789abcdef", "\\u0073k-0123456789abcdef"])
+def test_a_key_in_the_answer_is_in_no_value(spelled: str) -> None:
+    secret = Secret("sk-0123456789abcdef")
+    text = '{"title": "It is KEY, not another", "lines": []}'.replace("KEY", spelled)
+    values = streamed(council(text).stream("Write", output_type=Page, strategy="synthesize"))
+    assert secret.reveal() == "sk-0123456789abcdef"
+    assert len(values) > 3
+    assert not any("0123456789abcdef" in json.dumps(value) for value in values)
 
 
 # The reader

@@ -17,6 +17,7 @@ from llm_council import _schema
 from llm_council._schema.extract import MAX_DEPTH
 from llm_council._schema.validate import MAX_PROBLEMS
 from llm_council.errors import InvalidOption, InvalidOutput
+from llm_council.errors._secrets import Secret
 
 REVIEW = {
     "type": "object",
@@ -41,6 +42,13 @@ prose = st.text(st.characters(exclude_categories=["Cs"], exclude_characters='{}[
 
 
 # Validation
+
+
+def test_a_key_that_the_text_spells_with_escapes_is_masked_in_the_value() -> None:
+    key = Secret("sk-0123456789abcdef")
+    read = _schema.compile({}).read('{"a": ["\\u0073k-0123456789abcdef", "\\u0073k"]}')
+    assert read.value == {"a": ["***", "sk"]}
+    assert key.reveal() not in str(read)
 
 
 def test_a_valid_answer_has_no_problems() -> None:
