@@ -144,7 +144,7 @@ class Ledger:
         key = _key(seat)
         if self._budget.usd is None or key in self._highest_rate or key in self._reports_no_cost:
             return False
-        return self._priced(seat, Usage(input_tokens=1, output_tokens=1)) is None
+        return self.price_of(seat, Usage(input_tokens=1, output_tokens=1)) is None
 
     def reserve(self, seat: SeatSpec, request: GenerateRequest, *, spare_calls: int = 0) -> Reservation:
         """Reserve the estimate of a call before it is made.
@@ -229,9 +229,9 @@ class Ledger:
         usd = None
         # The model that answered sets the price: routers and aliases choose another than the seat's.
         if response.model and response.model != held.seat.model:
-            usd = self._priced(copy_with(held.seat, model=response.model), usage)
+            usd = self.price_of(copy_with(held.seat, model=response.model), usage)
         if usd is None:
-            usd = self._priced(held.seat, usage)
+            usd = self.price_of(held.seat, usage)
         if usd is None:
             self.unpriced.add(held.seat.name)
             self.usd += _assumed(usage)
@@ -243,7 +243,7 @@ class Ledger:
     def is_free(self, seat: SeatSpec) -> bool:
         """Return True if every call of a seat costs nothing, as those of models on the user's own machine."""
         # With many tokens: a price of zero for zero tokens, which some vendors report for every call, proves nothing.
-        return self._priced(seat, Usage(input_tokens=1_000_000, output_tokens=1_000_000)) == 0
+        return self.price_of(seat, Usage(input_tokens=1_000_000, output_tokens=1_000_000)) == 0
 
     def _count_lost(self, held: Reservation) -> None:
         """Count the estimate of a call whose answer was lost."""
@@ -258,7 +258,7 @@ class Ledger:
         if self._budget.usd is None:  # the price does not matter
             return held
         rate = self._highest_rate.get(_key(seat))
-        price = self._priced(seat, held.usage)
+        price = self.price_of(seat, held.usage)
         if rate is None and price is None:
             held.usd = _assumed(held.usage)
         else:
@@ -285,7 +285,8 @@ class Ledger:
         limit = self._budget.usd
         return inf if limit is None else fsum((limit, -self.usd, *(-one.usd for one in self._held)))
 
-    def _priced(self, seat: SeatSpec, usage: Usage) -> float | None:
+    def price_of(self, seat: SeatSpec, usage: Usage) -> float | None:
+        """Return the price of a call of a seat in US dollars; None if it is unknown."""
         return None if self._price is None else self._price(seat, usage)
 
     def _exceeded(self, limit: str) -> BudgetExceeded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +217,8 @@ def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:
         rungs=answer.rungs if answer else (),
         checks=answer.checks if answer else (),
         overruled=answer.overruled if answer else None,
+        spared_calls=len(answer.spared) if answer else 0,
+        spared_usd=_spared_usd(state, answer.spared) if answer else None,
         seats=seats,
         chair=answer.chair if answer else None,
         error=error,
@@ -254,6 +256,19 @@ def _typed_output(
         problems = kind.problems(final.output)
         error = InvalidOutput(refusal.message, problems=problems, text=final.text, run_id=state.plan.run_id)
         return attrs.evolve(final, output=None, error=error, problems=problems), None
+
+
+def _spared_usd(state: RunState, spared: Sequence[str]) -> float | None:
+    """Return what calls that were not made would have cost, with the tokens of an average draft of the run."""
+    usages = [draft.response.usage for draft in state.successful_drafts() if draft.response is not None]
+    sizes = [(one.input_tokens, one.output_tokens) for one in usages if one is not None]
+    known = [(tokens_in, tokens_out) for tokens_in, tokens_out in sizes if None not in (tokens_in, tokens_out)]
+    if not spared or not known:
+        return None
+    tokens_in, tokens_out = (sum(size or 0 for size in each) // len(known) for each in zip(*known, strict=True))
+    usage = Usage(input_tokens=tokens_in, output_tokens=tokens_out)
+    costs = [state.ledger.price_of(state.plan.seat(name), usage) for name in spared]
+    return None if None in costs else sum(cost or 0.0 for cost in costs)
 
 
 def _seat_report(state: RunState, seat: SeatSpec) -> SeatReport:

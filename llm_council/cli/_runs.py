@@ -125,7 +125,7 @@ def _show(found: StoredRun) -> None:
         lines.append(("earlier", f"({plan.history_left_out} more, the oldest, are left out)"))
     if result is not None:
         lines.append(("took", _took(result)))
-        if result.get("tally"):
+        if result.get("tally") or result.get("answers"):
             lines.append(("votes", vote_line(CouncilResult.from_dict(result)) or ""))
         lines += [("warning", warning) for warning in result.get("warnings") or ()]
         if result.get("error"):

@@ -153,7 +153,11 @@ class CouncilResult(AwaitableRecord, Generic[OutputT]):
         rounds: what the seats said in each round, the drafts first, where they may change their minds.
         rungs: the groups of seats that were asked one after the other, until one agreed.
         checks: claims of the answer that were checked by seats that had not seen it.
-        overruled: True if the chair gave another answer than more than half of the drafts; None if that cannot be told.
+        overruled: True if the answer is another one than that of more than half of the drafts; None if that cannot be
+            told.
+        spared_calls: calls that the plan allows for and that were not made, because the answer was settled before.
+        spared_usd: what these calls would have cost in US dollars, if they had been as long as the drafts of the run;
+            None if no price is known, or nothing was spared.
         seats: a report on each seat.
         chair: name of the seat that wrote the answer.
         error: why the run failed.
@@ -189,6 +193,8 @@ class CouncilResult(AwaitableRecord, Generic[OutputT]):
     rungs: tuple[Rung, ...] = attrs.field(default=(), converter=as_tuple)
     checks: tuple[Check, ...] = attrs.field(default=(), converter=as_tuple)
     overruled: bool | None = None
+    spared_calls: int = 0
+    spared_usd: float | None = None
     seats: tuple[SeatReport, ...] = attrs.field(default=(), converter=as_tuple)
     chair: str | None = None
     error: RunError | None = None

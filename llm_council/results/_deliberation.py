@@ -1,4 +1,4 @@
-"""What seats did beyond drafts and critiques, as tables for reports: rounds, groups, judgements, checks."""
+"""What seats did beyond drafts and critiques, as tables for reports: rounds, groups, judgements, other ways, checks."""
 
 from __future__ import annotations
 
@@ -49,8 +49,19 @@ def deliberation_tables(result: CouncilResult) -> Iterator[ReportTable]:
     if result.bias:
         bias = [(_BIAS.get(name, name), f"{value:.2f}") for name, value in result.bias.items()]
         yield ReportTable("Bias of the judges", ("what", "value"), bias)
+    if result.otherwise:
+        ways = [(_other_way(name), said or "nothing") for name, said in result.otherwise.items()]
+        yield ReportTable("What others would have said", ("who", "answer or draft"), ways)
     if result.checks:
         yield ReportTable("Checks", ("verdict", "question", "claim", "answers"), _checks(result))
+
+
+def _other_way(name: str) -> str:
+    """Return the key of ``otherwise`` in words."""
+    way, _, seat = name.partition(":")
+    words = {"single": f"{seat} alone", "judge": f"the draft that {seat} alone would choose"}
+    words |= {"poll": "most drafts", "borda": "the Borda count", "copeland": "a count of pairs"}
+    return words.get(way, name)
 
 
 def _rounds(result: CouncilResult) -> list[tuple[str, ...]]:

@@ -13,8 +13,8 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from llm_council.results._markup import Markup, block, fold, markdown, tag, value
-from llm_council.results.html import answer, differences, facts, title
-from llm_council.results.plain import as_text, split_answer
+from llm_council.results.html import answer, deliberation, differences, facts, title, votes_table
+from llm_council.results.plain import as_text, split_answer, vote_line
 
 if TYPE_CHECKING:
     from llm_council.results import CouncilResult
@@ -45,6 +45,11 @@ def _parts(result: CouncilResult) -> Iterator[Markup]:
         yield tag("p", _start(f"{type(result.error).__name__}: {result.error}")[0], class_="error", dir="auto")
     yield from _answer(result)
     folds = []
+    votes = vote_line(result)
+    if votes is not None:
+        yield tag("p", _start(votes)[0], class_="votes", dir="auto")
+        folds.append(fold("Votes", votes_table(result)))
+    folds += [fold(heading, table) for heading, table in deliberation(result)]
     if len(result.drafts) > 1:
         folds.append(fold("Where the drafts differ", *differences(result.drafts)))
     for name, texts in (("Drafts", result.drafts), ("Reviews", result.critiques)):

@@ -112,11 +112,9 @@ def _parts(result: CouncilResult) -> Iterator[str]:
         yield _section("Answer", answer(result))
     votes = vote_line(result)
     if votes is not None:
-        yield _section("Votes", tag("p", votes, dir="auto"), _votes(result))
-    for table in deliberation_tables(result):
-        titles = tag("tr", *(tag("th", title) for title in table.titles))
-        rows = (tag("tr", *(tag("td", cell, dir="auto") for cell in row)) for row in table.rows)
-        yield _section(table.heading, tag("table", titles, *rows, class_="votes"))
+        yield _section("Votes", tag("p", votes, dir="auto"), votes_table(result))
+    for heading, table in deliberation(result):
+        yield _section(heading, table)
     if len(result.drafts) > 1:
         yield _section("Where the drafts differ", *differences(result.drafts))
     if result.drafts:
@@ -133,7 +131,15 @@ def _parts(result: CouncilResult) -> Iterator[str]:
     yield tag("footer", "Run ", tag("code", result.run_id), *follows, " · ", result.plan.strategy)
 
 
-def _votes(result: CouncilResult) -> Markup:
+def deliberation(result: CouncilResult) -> Iterator[tuple[str, Markup]]:
+    """Yield a heading and a table for each part of the deliberation that a result tells of."""
+    for table in deliberation_tables(result):
+        titles = tag("tr", *(tag("th", title) for title in table.titles))
+        rows = (tag("tr", *(tag("td", cell, dir="auto") for cell in row)) for row in table.rows)
+        yield table.heading, tag("table", titles, *rows, class_="votes")
+
+
+def votes_table(result: CouncilResult) -> Markup:
     """Return a table of the seats and their answers, or of the drafts and their points."""
     _, *rows = vote_rows(result)
     cells = (tag("tr", tag("th", name, dir="auto"), tag("td", text, dir="auto")) for name, text in rows)
@@ -159,6 +165,8 @@ def facts(result: CouncilResult) -> Iterator[tuple[str, ...]]:
     yield tag("strong", f"{result.duration:.1f}"), " s"
     if result.chair:
         yield "chair ", tag("strong", clean(result.chair, limit=60), dir="auto")
+    if result.agreement is not None:
+        yield tag("strong", str(result.agreement.level)), f" ({result.agreement.share:.0%})"
 
 
 def answer(result: CouncilResult) -> Markup:

@@ -68,6 +68,8 @@ def _facts(result: CouncilResult) -> Iterator[str]:
     yield f"**Subagent:** {_inline(result.subagent)}{mode}"
     if result.chair:
         yield f"**Chair:** {_inline(result.chair)}"
+    if result.agreement is not None:
+        yield f"**Agreement:** {result.agreement.level} ({result.agreement.share:.0%})"
     yield f"{result.duration:.1f} s"
     if result.usage.total_tokens is not None:
         yield f"{result.usage.total_tokens} tokens"

@@ -59,16 +59,38 @@ def vote_line(result: CouncilResult) -> str | None:
     """Return the count of a vote in one line, such as "2 of 3 agree; bob dissents: 390"; None without a vote."""
     tally = result.tally
     if tally is None:
-        return None
+        return " ".join(visible("; ".join(_beside_the_chair(result))).split()) or None
     if tally.rule in _OF_REVIEWERS:
-        parts = _reviewed(tally)
+        parts = _reviewed(tally) + _dissenters(result)
     elif tally.rule in ("scores", "pairs"):
-        parts = _judged(result, tally)
+        parts = _judged(result, tally) + _dissenters(result)
     elif tally.rule == "fields":
         parts = _counted_by_field(result, tally)
     else:
         parts = _counted(result, tally)
     return " ".join(visible("; ".join(parts)).split())
+
+
+def _beside_the_chair(result: CouncilResult) -> list[str]:
+    """Return who dissents from an answer that was not counted, where that can be told; empty if it cannot."""
+    if not result.answers:
+        return []
+    against = {seat for dissent in result.dissent for seat in dissent.seats}
+    asked = len(result.plan.drafters)
+    agreeing = len(result.answers) - len(against)
+    parts = [f"{agreeing} of {asked} drafts {'agrees' if agreeing == 1 else 'agree'} with the answer"]
+    if result.overruled:
+        parts.append("most drafts were overruled")
+    return parts + _dissenters(result)
+
+
+def _dissenters(result: CouncilResult) -> list[str]:
+    """Return who gave another answer, one sentence for each answer."""
+    said = []
+    for dissent in result.dissent:
+        verb = "dissents" if len(dissent.seats) == 1 else "dissent"
+        said.append(f"{' and '.join(dissent.seats)} {verb}: {dissent.answer.shown}")
+    return said
 
 
 def _counted(result: CouncilResult, tally: Tally) -> list[str]:
@@ -82,9 +104,7 @@ def _counted(result: CouncilResult, tally: Tally) -> list[str]:
     parts = [f"{len(agreeing)} of {asked} agree" if len(agreeing) > 1 else f"no two of {asked} {what} agree"]
     if tally.rule == "anchor":
         parts[0] = f"{len(agreeing)} of {asked} agreed before they saw the other answers"
-    for dissent in result.dissent:
-        verb = "dissents" if len(dissent.seats) == 1 else "dissent"
-        parts.append(f"{' and '.join(dissent.seats)} {verb}: {dissent.answer.shown}")
+    parts += _dissenters(result)
     flips = sum(len(one.flips) for one in result.rounds)
     if len(result.rounds) > 1:
         parts.append(f"answers changed: {flips}")
@@ -99,6 +119,8 @@ def _counted(result: CouncilResult, tally: Tally) -> list[str]:
         parts.append(f"{left} more could not have changed it")
     elif left > 0:
         parts.append(f"{left} of {planned} were not asked for")
+    if result.spared_usd:
+        parts.append(f"which spared about {result.spared_usd:.4f} USD")
     return parts
 
 
@@ -107,9 +129,7 @@ def _counted_by_field(result: CouncilResult, tally: Tally) -> list[str]:
     parts = [
         f"{path} is {_shown_key(one.winner)} for {one.share:.0%} of all seats" for path, one in tally.fields.items()
     ]
-    for dissent in result.dissent:
-        verb = "says" if len(dissent.seats) == 1 else "say"
-        parts.append(f"{' and '.join(dissent.seats)} {verb}: {dissent.answer.shown}")
+    parts += _dissenters(result)
     if tally.composed:
         parts.append("no seat proposed this combination")
     if tally.empty:

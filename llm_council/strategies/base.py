@@ -192,6 +192,7 @@ class Verdict:
         rungs: the groups of seats that were asked one after the other, until one agreed.
         checks: claims of the answer that were checked by seats that had not seen it.
         overruled: True if the chair gave another answer than more than half of the drafts; None if that cannot be told.
+        spared: names of the seats that were not asked because the answer was settled, once for each call.
     """
 
     chair: str | None
@@ -210,6 +211,7 @@ class Verdict:
     rungs: tuple[Rung, ...] = attrs.field(default=(), converter=as_tuple)
     checks: tuple[Check, ...] = attrs.field(default=(), converter=as_tuple)
     overruled: bool | None = None
+    spared: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
 
 
 class Table(ABC):

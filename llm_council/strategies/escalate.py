@@ -131,7 +131,10 @@ class Escalate(Strategy):
         if len(climbed) < len(rungs):
             tally = attrs.evolve(tally, decided_after=len(vote.seats))
         table.report(tally)
-        facts = vote.facts(tally, drafts) | {"rungs": tuple(climbed)}
+        facts = vote.facts(tally, drafts) | {
+            "rungs": tuple(climbed),
+            "spared": self._spared([name for rung in rungs[len(climbed) :] for name in rung], table.plan.drafters),
+        }
         reason = reason_to_abstain(tally, None)
         if reason is not None:
             return attrs.evolve(table.abstain(reason), **facts)
@@ -139,6 +142,10 @@ class Escalate(Strategy):
         # A text that stands for an object is brought into the form of the schema; any other value has it already.
         value = None if form.kind == AnswerKind.TEXT else vote.answers[winner.name].value
         return attrs.evolve(await table.finish(winner, value=value), **facts)
+
+    def _spared(self, not_asked: Sequence[str], drafters: Sequence[str]) -> tuple[str, ...]:
+        """Return the calls that were not needed: the drafts of later groups, and with them the last revision."""
+        return (*not_asked, *(drafters if self.last == "revise" else ()))
 
     def _is_settled(self, agreement: Agreement) -> bool:
         if self.settle == "majority":

@@ -188,15 +188,18 @@ class Poll(Strategy):
             else:
                 table.note("the parts that won do not go together by the schema: the draft with most of them won")
         table.report(tally)
+        facts = vote.facts(tally, drafts)
+        if not self.hurry:
+            facts["spared"] = vote.seats[decided_after:] if decided_after is not None else ()
         reason = reason_to_abstain(tally, self.abstain_below)
         if reason is not None:
-            return attrs.evolve(table.abstain(reason), **vote.facts(tally, drafts))
+            return attrs.evolve(table.abstain(reason), **facts)
         winner = vote.spokesman(tally.winner, drafts)
         # A text that stands for an object is brought into the form of the schema; any other value has it already.
         value = None if form.kind == AnswerKind.TEXT else vote.answers[winner.name].value
         if tally.composed:
             value = composed
-        return attrs.evolve(await table.finish(winner, value=value), **vote.facts(tally, drafts))
+        return attrs.evolve(await table.finish(winner, value=value), **facts)
 
     async def _ask_at_once(self, table: Table, vote: Ballots) -> _Votes:
         """Ask all seats, and cancel those that cannot change the outcome any more."""

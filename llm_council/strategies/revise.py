@@ -117,6 +117,7 @@ class Revise(Strategy):
         facts["dissent"] = vote.facts(tally, last)["dissent"]
         facts["otherwise"] = vote.facts(opening, first)["otherwise"]
         facts["rounds"] = tuple(rounds)
+        facts["spared"] = tuple(latest) * (self.rounds + 1 - len(rounds))
         reason = reason_to_abstain(tally, self.abstain_below)
         if reason is not None:
             return attrs.evolve(table.abstain(reason), **facts)

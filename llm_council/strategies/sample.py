@@ -99,13 +99,14 @@ class Sample(Strategy):
             more = self._next_drafts(list(count.standing().values()), self.k - asked)
         tally = count.tally(table.random("tie"), decided_after=asked if asked < self.k else None)
         table.report(tally)
+        facts = vote.facts(tally, drafts) | {"spared": (seat,) * (self.k - asked)}
         reason = reason_to_abstain(tally, None)
         if reason is not None:
-            return attrs.evolve(table.abstain(reason), **vote.facts(tally, drafts))
+            return attrs.evolve(table.abstain(reason), **facts)
         winner = vote.spokesman(tally.winner, drafts)
         # A text that stands for an object is brought into the form of the schema; any other value has it already.
         value = None if vote.form.kind == AnswerKind.TEXT else vote.answers[winner.name].value
-        return attrs.evolve(await table.finish(winner, value=value), **vote.facts(tally, drafts))
+        return attrs.evolve(await table.finish(winner, value=value), **facts)
 
     def _next_drafts(self, votes: Sequence[float], left: int) -> int:
         """Return how many drafts to ask for at once; 0 if the answers are settled.

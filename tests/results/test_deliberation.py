@@ -9,6 +9,7 @@ from llm_council.models import (
     Agreement,
     Answer,
     Check,
+    Dissent,
     Flip,
     Judgement,
     Plan,
@@ -16,9 +17,11 @@ from llm_council.models import (
     Rung,
     SeatSpec,
     Status,
+    Tally,
 )
 from llm_council.results import CouncilResult
 from llm_council.results._deliberation import deliberation_tables
+from llm_council.results.plain import vote_line
 
 EVIL = "<script>x</script>|*a*"
 
@@ -89,3 +92,64 @@ def test_a_result_without_them_has_no_table(result: CouncilResult) -> None:
     assert not list(deliberation_tables(plain))
     one_round = attrs.evolve(plain, rounds=result.rounds[:1])  # nobody was asked to revise
     assert not list(deliberation_tables(one_round))
+
+
+def voted(**changes: object) -> CouncilResult:
+    plan = Plan(run_id="r1", task="How many?", subagent="tester", drafters=("ann", "bob", "cid"))
+    dissent = Dissent(answer=said(EVIL), seats=["cid"], text="x")
+    facts: dict[str, object] = {
+        "answers": {"ann": said("7"), "bob": said("7"), "cid": said(EVIL)},
+        "agreement": Agreement(level="majority", share=2 / 3, margin=1 / 3),
+        "dissent": [dissent],
+        "otherwise": {"single:ann": "7", "single:cid": EVIL, "poll": "7", "judge:bob": "ann"},
+        "tally": Tally(winner="7", points={"7": 2.0, EVIL: 1.0}, share=2 / 3, margin=1 / 3, cast=3),
+    }
+    return CouncilResult(
+        run_id="r1", task="How many?", subagent="tester", plan=plan, **{"status": Status.COMPLETED, **facts, **changes}
+    )
+
+
+def test_every_report_tells_the_vote_the_dissent_and_what_others_would_have_said() -> None:
+    result = voted(output="7", text="7")
+    line = "2 of 3 agree; cid dissents: <script>x</script>|*a*"
+    assert vote_line(result) == line
+    for report in (result.to_html(), result._repr_html_() or ""):
+        assert "2 of 3 agree; cid dissents: &lt;script&gt;" in report
+        for words in ("majority", "67%", "What others would have said", "ann alone", "most drafts", "bob alone would"):
+            assert words in report
+        assert "<script>x" not in report
+    markdown = result.to_markdown()
+    for words in ("2 of 3 agree; cid dissents", "**Agreement:** majority (67%)", "| most drafts | 7 |"):
+        assert words in markdown
+    assert CouncilResult.from_dict(result.to_dict()).to_dict() == result.to_dict()
+
+
+def test_a_run_that_abstained_shows_its_vote() -> None:
+    result = voted(status=Status.ABSTAINED, agreement=Agreement(level="split", share=1 / 3, margin=0.0))
+    for report in (result.to_html(), result._repr_html_() or "", result.to_markdown()):
+        assert "abstained" in report
+        assert "cid dissents" in report
+
+
+def test_a_chair_that_overrules_most_drafts_is_told_in_the_line_of_the_vote() -> None:
+    result = voted(
+        tally=None,
+        agreement=None,
+        overruled=True,
+        output="8",
+        text="8",
+        dissent=[Dissent(answer=said("7"), seats=["ann", "bob"], text="x")],
+    )
+    assert (
+        vote_line(result) == "1 of 3 drafts agrees with the answer; most drafts were overruled; ann and bob dissent: 7"
+    )
+    assert "most drafts were overruled" in (result._repr_html_() or "")
+
+
+def test_a_result_that_was_stored_without_the_facts_has_none() -> None:
+    stored = voted(output="7").to_dict()
+    for name in ("spared_calls", "spared_usd", "answers", "otherwise", "tally", "agreement", "dissent", "overruled"):
+        del stored[name]
+    result = CouncilResult.from_dict(stored)
+    assert (result.spared_calls, result.spared_usd, result.tally, result.otherwise) == (0, None, None, {})
+    assert vote_line(result) is None
