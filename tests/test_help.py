@@ -42,6 +42,7 @@ def test_the_signature_has_every_option_with_its_type(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["run", "arun", "run_sync", "stream", "plan"])
+@pytest.mark.slow
 def test_options_are_completed(method: str) -> None:
     assert {f"{name}=" for name in ("output_type", *OPTIONS)} <= completions(f"council.{method}(")
 
@@ -59,6 +60,7 @@ def test_options_are_completed(method: str) -> None:
         ("async def f():\n    (await council.arun('x')).dra", {"drafts"}),
     ],
 )
+@pytest.mark.slow
 def test_events_and_results_are_completed(source: str, offered: set[str]) -> None:
     assert completions(source) == offered
 

@@ -55,6 +55,7 @@ _WIDER["changed: modules / llm_council.council / RunOptions / members / files / 
 INTENDED |= _WIDER
 
 
+@pytest.mark.slow
 def test_nothing_public_is_missing_or_changed_since_0_1_0() -> None:
     command = [sys.executable, str(ROOT / "tools" / "public_surface.py"), "--check", str(RECORDED)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

@@ -23,6 +23,7 @@ ORDER = (
     "processes",
     "plugins",
     "council",
+    "killed_strategies",
     "secrets",
     "memory",
     "leaks",

@@ -51,6 +51,7 @@ def written(cores, directions=""):
     return text.partition(generate_sync.START)[2].rpartition(generate_sync.END)[0].strip()
 
 
+@pytest.mark.slow
 def test_the_twins_of_this_package_are_fresh():
     done = subprocess.run(
         [sys.executable, generate_sync.__file__, "--check"], capture_output=True, text=True, check=False
