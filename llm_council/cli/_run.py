@@ -125,15 +125,14 @@ _ABOVE_0 = _Number(min=0, min_open=True)
 @click.option("--seed", help="Seed of shuffles and tie-breaks; random by default.")
 @click.option("--store", type=click.Path(), help="Store the run in this file, so that it can be resumed and replayed.")
 @click.option(
-    "-c", "continue_last", is_flag=True, help="Go on from the last stored run: its answer is known to the seats."
+    "-c", "continue_last", is_flag=True, help="Go on from the last stored run, with its seats unless -p names others."
 )
 @click.option(
     "--continue",
     "continue_",
     metavar="RUN",
     shell_complete=complete_runs,
-    help="Go on from this stored run: its id, or the beginning of it. The seats are those of that run unless -p names"
-    " others.",
+    help="Go on from this stored run: its id, or the beginning of it.",
 )
 @click.option("--dry-run", is_flag=True, help="Print calls, tokens and a cost bound; send nothing. --json for all.")
 @click.option("--stream", is_flag=True, help="Show the text of the seats on stderr while it arrives.")
