@@ -20,7 +20,7 @@ from inspect_ai.solver import generate, multiple_choice, system_message  # noqa:
 from llm_council import Council  # noqa: E402
 from llm_council.errors import InvalidOption  # noqa: E402
 from llm_council.evals import _inspect_models as models  # noqa: E402
-from llm_council.evals import example_tasks  # noqa: E402
+from llm_council.evals import example_tasks, replay  # noqa: E402
 from llm_council.evals import inspect_ai as bridge  # noqa: E402
 from llm_council.evals.export import inspect_lines  # noqa: E402
 from llm_council.testing import ScriptedProvider  # noqa: E402
@@ -140,3 +140,29 @@ def test_our_task_set_is_read_as_it_is_exported(tmp_path: Path) -> None:
     samples = json_dataset(str(path))
     assert len(samples) == len(example_tasks().tasks)
     assert json.loads(path.read_text().splitlines()[0])["id"] == samples[0].id
+
+
+def test_logs_become_a_journal_that_is_replayed(tmp_path: Path) -> None:
+    data = [
+        Sample(id=str(number), input=f"Say {'yes' if number % 3 else 'no'}.", target="yes" if number % 3 else "no")
+        for number in range(30)
+    ]
+
+    def logged(folder: str, *answers: str, epochs: int = 1) -> str:
+        task = inspect_ai.Task(dataset=MemoryDataset(data), solver=generate(), scorer=includes())
+        location: str = run(task, tmp_path / folder, model=model(convened(*answers)), epochs=epochs).location
+        return location
+
+    yes, no = logged("a", *["ANSWER: yes"] * 2, epochs=2), logged("b", *["ANSWER: no"] * 2, epochs=2)
+    other = logged("c", *["ANSWER: yes"] * 2, epochs=2)
+    council = logged("d", "ANSWER: yes", "ANSWER: yes", "ANSWER: no")
+    report = bridge.import_logs({"yes": yes, "no": no, "other": other}, tmp_path / "run", councils={"council": council})
+    assert report.items == 30
+    assert report.row("single:yes").accuracy.estimate == pytest.approx(2 / 3)
+    assert report.row("single:no").accuracy.estimate == pytest.approx(1 / 3)
+    assert report.row("poll").accuracy.estimate == pytest.approx(2 / 3)
+    assert report.row("council").accuracy.estimate == pytest.approx(2 / 3)
+    assert report.headroom.ceiling.estimate == 1
+    assert replay(tmp_path / "run").to_dict() == report.to_dict()
+    with pytest.raises(InvalidOption, match="another folder"):
+        bridge.import_logs({"yes": yes}, tmp_path / "run")
