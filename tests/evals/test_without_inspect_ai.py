@@ -26,6 +26,8 @@ def test_its_use_names_the_extra() -> None:
         bridge.read_log("x.eval")
     with pytest.raises(MissingDependency, match=r"llm-council-sdk\[inspect\]"):
         bridge.council()
+    with pytest.raises(MissingDependency, match=r"llm-council-sdk\[inspect\]"):
+        bridge.import_logs({"a": "x.eval"}, "run")
 
 
 def logged(name: str, scores: list[float]) -> bridge.LoggedScores:
