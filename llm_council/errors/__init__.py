@@ -241,7 +241,7 @@ class InvalidTaskSet(InvalidOption):
 
     Args:
         path: the file.
-        problems: the lines that are wrong, from 1, each with what is wrong; 0 stands for the file as a whole.
+        faults: the lines that are wrong, from 1, each with what is wrong; 0 stands for the file as a whole.
     """
 
     def __init__(
@@ -249,17 +249,17 @@ class InvalidTaskSet(InvalidOption):
         message: str = "",
         *,
         path: str | None = None,
-        problems: Sequence[tuple[int, str]] = (),
+        faults: Sequence[tuple[int, str]] = (),
         **facts: Any,
     ) -> None:
         super().__init__(message, **facts)
         self.path = None if path is None else clean(path)
-        self.problems = tuple((line, clean(problem)) for line, problem in problems)
+        self.faults = tuple((line, clean(fault)) for line, fault in faults)
 
     @property
     def line(self) -> int | None:
         """The first line that is wrong; None if it is the file as a whole, or a task without a file."""
-        return (self.problems[0][0] or None) if self.problems else None
+        return (self.faults[0][0] or None) if self.faults else None
 
 
 class UnknownProvider(ConfigurationError):

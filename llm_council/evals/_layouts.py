@@ -253,4 +253,4 @@ def _cell(name: str, cell: str) -> Any:
 
 def _refused(file: Path, problem: str, *, line: int = 0) -> InvalidTaskSet:
     where = f"line {line}: " if line else ""
-    return InvalidTaskSet(f"{file}: {where}{problem}", path=str(file), problems=[(line, problem)])
+    return InvalidTaskSet(f"{file}: {where}{problem}", path=str(file), faults=[(line, problem)])

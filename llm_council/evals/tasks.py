@@ -144,7 +144,7 @@ class TaskSet:
     def __attrs_post_init__(self) -> None:
         problems = _set_problems([(0, task) for task in self.tasks])
         if problems:
-            raise InvalidTaskSet(problems[0][1], problems=problems)
+            raise InvalidTaskSet(problems[0][1], faults=problems)
 
     @property
     def clusters(self) -> int:
@@ -166,7 +166,7 @@ def read_tasks(path: str | PathLike[str], *, scorer: Scorer | str | Mapping[str,
             which then must all be of one kind.
 
     Raises:
-        InvalidTaskSet: the file cannot be read, or a line is wrong. The message names line and remedy, ``problems``
+        InvalidTaskSet: the file cannot be read, or a line is wrong. The message names line and remedy, ``faults``
             has all of them.
     """
     file = Path(path)
@@ -298,7 +298,7 @@ def _invalid(file: Path, problems: Iterable[tuple[int, str]]) -> InvalidTaskSet:
     more = len(ordered) - MOST_SHOWN
     if more > 0:
         shown.append(f"and {more} more")
-    return InvalidTaskSet(f"{file}: {'; '.join(shown)}", path=str(file), problems=ordered)
+    return InvalidTaskSet(f"{file}: {'; '.join(shown)}", path=str(file), faults=ordered)
 
 
 def _text(value: Any) -> str | None:

@@ -366,6 +366,7 @@ _ERROR_FIELDS: dict[str, Any] = {
     "limit": int | None,
     "outcomes": dict[str, CouncilError | None],
     "problems": tuple[Problem, ...],
+    "faults": tuple[Any, ...],
     "spent": dict[str, float],
 }
 

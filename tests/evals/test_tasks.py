@@ -127,9 +127,9 @@ def test_the_line_of_a_table_counts_the_lines_of_cells(tmp_path: Path) -> None:
     path = tmp_path / "set.csv"
     path.write_text('input,target,scorer\n"a\nb",1,number\nc,one,number\nd,2\n')
     error = refused(path)
-    assert [line for line, _ in error.problems] == [4, 5]
-    assert "write the digits" in error.problems[0][1]
-    assert "2 cells for 3 columns" in error.problems[1][1]
+    assert [line for line, _ in error.faults] == [4, 5]
+    assert "write the digits" in error.faults[0][1]
+    assert "2 cells for 3 columns" in error.faults[1][1]
 
 
 def test_a_table_without_a_column_of_inputs_is_refused(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_bad_line_is_named_with_a_remedy(tmp_path: Path, line: Any, says: str)
     error = refused(write(tmp_path / "set.jsonl", GOOD, line))
     assert error.line == 2
     assert "set.jsonl: line 2: " in error.message
-    assert re.search(says, error.problems[0][1]), error.problems
+    assert re.search(says, error.faults[0][1]), error.faults
 
 
 def test_an_id_that_is_given_twice_is_named_with_both_lines(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_judged_tasks_beside_measured_ones_are_refused(tmp_path: Path) -> None:
 def test_all_problems_are_reported_and_the_first_three_are_told(tmp_path: Path) -> None:
     bad = [{**GOOD, "id": str(number), "target": "x"} for number in range(9)]
     error = refused(write(tmp_path / "set.jsonl", *bad))
-    assert [line for line, _ in error.problems] == list(range(1, 10))
+    assert [line for line, _ in error.faults] == list(range(1, 10))
     assert error.message.endswith("and 6 more")
 
 
