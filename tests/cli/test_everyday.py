@@ -132,11 +132,11 @@ def test_providers_lists_configured_and_registered_ones_and_which_variables_are_
     assert (code, err) == (0, "")
     rows = {line.split()[0]: line.split() for line in out.splitlines()}
     assert list(rows)[1:3] == ["gateway", "fast"]
-    assert rows["gateway"][6:9] == ["GATEWAY_KEY,", "not", "set"]
+    assert rows["gateway"][8:11] == ["GATEWAY_KEY,", "not", "set"]
     assert "set GATEWAY_KEY" in out
-    assert rows["fast"][6:8] == ["VLLM_API_KEY,", "optional"]
-    assert rows["plugged"][6:8] == ["PLUGGED_KEY,", "set"]
-    assert rows["openai"][6:9] == ["OPENAI_API_KEY,", "not", "set"]
+    assert rows["fast"][8:10] == ["VLLM_API_KEY,", "optional"]
+    assert rows["plugged"][8:10] == ["PLUGGED_KEY,", "set"]
+    assert rows["openai"][8:11] == ["OPENAI_API_KEY,", "not", "set"]
     found = {info["name"]: info for info in json.loads(council("providers", "--json")[1])}
     assert found["gateway"]["kind"] == "configured"
     assert "GATEWAY_KEY" in found["gateway"]["error"]
