@@ -14,9 +14,10 @@ import attrs
 
 from llm_council.errors import CouncilError, InvalidOption
 from llm_council.errors._secrets import clean
+from llm_council.models._attrs import as_tuple
 from llm_council.models.deliberation import Phase, Plan, Status
 from llm_council.models.reply import GenerateResponse
-from llm_council.models.votes import Tally
+from llm_council.models.votes import Agreement, Dissent, Tally
 
 __all__ = [
     "AnyEvent",
@@ -216,11 +217,13 @@ class Degraded(Event):
 
 @attrs.frozen(kw_only=True)
 class Tallied(Event):
-    """The answers of the seats were counted."""
+    """The answers of the seats were counted: the count, how far they agree, and the answers that did not win."""
 
     type: ClassVar[Literal["Tallied"]] = "Tallied"
 
     tally: Tally
+    agreement: Agreement | None = None
+    dissent: tuple[Dissent, ...] = attrs.field(default=(), converter=as_tuple)
 
     def _summary(self) -> str:
         votes = ", ".join(f"{key} {weight:g}" for key, weight in self.tally.points.items())

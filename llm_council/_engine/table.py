@@ -19,7 +19,7 @@ from llm_council._engine.state import RunState
 from llm_council._schema import compile as compile_schema
 from llm_council.errors import Abstained, StrategyFailed
 from llm_council.events import Tallied, emit
-from llm_council.models import Critique, Draft, GenerateRequest, Phase, Plan, Ranking, Tally
+from llm_council.models import Agreement, Critique, Dissent, Draft, GenerateRequest, Phase, Plan, Ranking, Tally
 from llm_council.strategies.base import Ask, Reply, Table, Verdict
 
 __all__ = ["RunTable"]
@@ -184,10 +184,10 @@ class RunTable(Table):
         """Return the verdict of a run that ends without an answer."""
         return Verdict(chair=None, text=None, error=Abstained(reason, run_id=self.plan.run_id))
 
-    def report(self, tally: Tally) -> None:
+    def report(self, tally: Tally, *, agreement: Agreement | None = None, dissent: Sequence[Dissent] = ()) -> None:
         """Emit ``Tallied``."""
-        state = self._state
-        emit(Tallied(run_id=self.plan.run_id, at=state.elapsed("tallied"), tally=tally))
+        at = self._state.elapsed("tallied")
+        emit(Tallied(run_id=self.plan.run_id, at=at, tally=tally, agreement=agreement, dissent=dissent))
 
     def _request_of(self, answer: Draft | Reply) -> GenerateRequest | None:
         """Return the request of an answer that was asked for in the form of the schema; None for another one."""

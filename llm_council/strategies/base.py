@@ -363,8 +363,14 @@ class Table(ABC):
         """Return the verdict of a run that ends without an answer; ``reason`` is for people."""
 
     @abstractmethod
-    def report(self, tally: Tally) -> None:
-        """Tell the listeners of the run about the count of a vote, with the event ``Tallied``."""
+    def report(self, tally: Tally, *, agreement: Agreement | None = None, dissent: Sequence[Dissent] = ()) -> None:
+        """Tell the listeners of the run about the count of a vote, with the event ``Tallied``.
+
+        Args:
+            tally: the count.
+            agreement: how far the seats agree; None if that cannot be told.
+            dissent: the answers that did not win.
+        """
 
     @abstractmethod
     def random(self, name: str) -> Random:

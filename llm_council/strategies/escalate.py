@@ -125,16 +125,16 @@ class Escalate(Strategy):
             if is_settled:
                 break
         if self.last == "revise" and not climbed[-1].is_settled:
-            table.report(tally)
+            table.report(tally, agreement=climbed[-1].agreement)
             verdict = await Revise(vote_on=self.vote_on).deliberate(table.child("last"))
             return attrs.evolve(verdict, rungs=climbed)
         if len(climbed) < len(rungs):
             tally = attrs.evolve(tally, decided_after=len(vote.seats))
-        table.report(tally)
         facts = vote.facts(tally, drafts) | {
             "rungs": tuple(climbed),
             "spared": self._spared([name for rung in rungs[len(climbed) :] for name in rung], table.plan.drafters),
         }
+        table.report(tally, agreement=facts["agreement"], dissent=facts["dissent"])
         reason = reason_to_abstain(tally, None)
         if reason is not None:
             return attrs.evolve(table.abstain(reason), **facts)

@@ -187,8 +187,8 @@ class Poll(Strategy):
                 table.note("the answer combines parts of several drafts: no seat proposed it as a whole")
             else:
                 table.note("the parts that won do not go together by the schema: the draft with most of them won")
-        table.report(tally)
         facts = vote.facts(tally, drafts)
+        table.report(tally, agreement=facts["agreement"], dissent=facts["dissent"])
         if not self.hurry:
             facts["spared"] = vote.seats[decided_after:] if decided_after is not None else ()
         reason = reason_to_abstain(tally, self.abstain_below)

@@ -112,9 +112,9 @@ class Revise(Strategy):
         voted = last
         if self.anchor and not self._may_replace(opening, tally, states[0], _keys(rounds[-1])):
             tally, voted = attrs.evolve(opening, rule="anchor"), list(first)
-        table.report(tally)
         facts = vote.facts(tally, voted)
         facts["dissent"] = vote.facts(tally, last)["dissent"]
+        table.report(tally, agreement=facts["agreement"], dissent=facts["dissent"])
         facts["otherwise"] = vote.facts(opening, first)["otherwise"]
         facts["rounds"] = tuple(rounds)
         facts["spared"] = tuple(latest) * (self.rounds + 1 - len(rounds))

@@ -98,8 +98,8 @@ class Sample(Strategy):
             count = vote.count(drafts, [name for name in vote.seats if name not in given])
             more = self._next_drafts(list(count.standing().values()), self.k - asked)
         tally = count.tally(table.random("tie"), decided_after=asked if asked < self.k else None)
-        table.report(tally)
         facts = vote.facts(tally, drafts) | {"spared": (seat,) * (self.k - asked)}
+        table.report(tally, agreement=facts["agreement"], dissent=facts["dissent"])
         reason = reason_to_abstain(tally, None)
         if reason is not None:
             return attrs.evolve(table.abstain(reason), **facts)

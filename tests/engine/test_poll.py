@@ -274,7 +274,8 @@ class TestPoll:
         assert [(dissent.answer.shown, dissent.seats) for dissent in result.dissent] == [("390", ("ann",))]
         assert result.otherwise == {"single:ann": "390", "single:bob": "391", "single:cid": "391", "poll": "391"}
         assert vote_line(result) == "2 of 3 agree; ann dissents: 390"
-        assert [event.tally for event in council.events_of(Tallied)] == [result.tally]
+        (event,) = council.events_of(Tallied)
+        assert (event.tally, event.agreement, event.dissent) == (result.tally, result.agreement, result.dissent)
         assert sum(len(seat.requests) for seat in council.seats.values()) == 3
         (request,) = council.seats["ann"].requests
         assert request.messages[-1].content.endswith('End with one line: "ANSWER:" and the number alone.')

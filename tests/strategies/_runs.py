@@ -303,7 +303,9 @@ def events() -> SearchStrategy[ev.Event]:
         st.builds(ev.SeatReset, reason=texts, **seat),
         st.builds(ev.PhaseFinished, phase=phase, elapsed=seconds, **base),
         st.builds(ev.Degraded, reason=texts, seats=st.lists(words, max_size=2).map(tuple), **base),
-        st.builds(ev.Tallied, tally=tallies(), **base),
+        st.builds(
+            ev.Tallied, tally=tallies(), agreement=maybe(agreements()), dissent=st.lists(dissents(), max_size=1), **base
+        ),
         st.builds(ev.PartialOutput, value=json_values(), **base),
         st.builds(ev.RunFinished, status=st.sampled_from(list(m.Status)), elapsed=seconds, **base),
     )
