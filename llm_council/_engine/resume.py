@@ -98,7 +98,8 @@ async def _replay(past: PastRun, strategy: Strategy, output_type: OutputType | N
         return await _engine.run_plan(past.plan, seats, journal=journal, strategy=strategy, output_type=output_type)
     # The journal cancels the scope when the run diverges from what is stored.
     if journal.error is not None and past.plan.output_type is not None and output_type is None:
-        remedy = f"its answers were checked by {past.plan.output_type}: pass output_type={past.plan.output_type}"
+        kind = past.plan.output_type
+        remedy = f"its answers were checked by {kind}: pass output_type={kind}, or --output-type on the command line"
         raise journal.error._reword(f"{journal.error.message}; {remedy}")
     raise journal.error or StoreError(f"the run {past.plan.run_id} could not be replayed", kind="diverged")
 

@@ -5,18 +5,46 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import click
 
 from llm_council.errors import InvalidOption, near
 from llm_council.errors._secrets import clean
 
-__all__ = ["load_output_type"]
+__all__ = ["load_output_type", "output_type_of_flags", "output_type_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _PLAIN = {"bool": bool, "int": int, "float": float, "str": str}
 _SPEC = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)")
+
+
+def output_type_options(command: F) -> F:
+    """Add ``--output-type`` and ``--trust-cwd`` to a command."""
+    trust = click.option(
+        "--trust-cwd", is_flag=True, help="Let --output-type import and run files of the working folder."
+    )
+    kind = click.option(
+        "--output-type",
+        metavar="MODULE:CLASS",
+        help="Python type that the answer must be one of; also bool, int, float or str.",
+    )
+    return kind(trust(command))
+
+
+def output_type_of_flags(flags: Mapping[str, Any]) -> Any:
+    """Return the type that ``--output-type`` names; None without it."""
+    if flags["output_type"] is None:
+        if flags["trust_cwd"]:
+            raise click.UsageError("--trust-cwd is for --output-type MODULE:CLASS, which is not given")
+        return None
+    if flags.get("schema") is not None:
+        raise click.UsageError("--output-type and --schema both give the form of the answer: give one of them")
+    return load_output_type(flags["output_type"], trust_cwd=flags["trust_cwd"])
 
 
 def load_output_type(spec: str, *, trust_cwd: bool) -> Any:

@@ -23,6 +23,7 @@ from llm_council.cli._completion import (
 from llm_council.cli._input import STDIN, attached, read_file, read_stdin
 from llm_council.cli._main import FAILED
 from llm_council.cli._output import output_format, output_options
+from llm_council.cli._output_type import output_type_of_flags, output_type_options
 from llm_council.cli._result import print_result
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownSubagent, near
 from llm_council.errors._secrets import clean, redact
@@ -100,12 +101,7 @@ _ABOVE_0 = _Number(min=0, min_open=True)
 )
 @click.option("--input", "-i", "input_", type=click.Path(), help="Read the task from a file.")
 @click.option("--schema", type=click.Path(), help="File with a JSON Schema that the answer must match.")
-@click.option(
-    "--output-type",
-    metavar="MODULE:CLASS",
-    help="Python type that the answer must be one of; also bool, int, float or str.",
-)
-@click.option("--trust-cwd", is_flag=True, help="Let --output-type import and run files of the working folder.")
+@output_type_options
 @click.option("--context", help="Further text for every seat.")
 @click.option(
     "--deadline", type=_ABOVE_0, metavar="SECONDS", help="Time limit of the whole run; 300 unless configured."
@@ -167,7 +163,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
         "context": flags["context"],
         "files": attached(flags["files"], stdin_is_task=stdin_is_task),
         "schema": _read_schema(flags["schema"]),
-        "output_type": _output_type(flags),
+        "output_type": output_type_of_flags(flags),
         "budget": _budget(flags),
     }
     earlier = _earlier_run(config, flags)
@@ -200,19 +196,6 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
                 listener(event)
         result = events.result
     return print_result(result, {**flags, "store": config.store, "store_option": flags["store"]})
-
-
-def _output_type(flags: Mapping[str, Any]) -> Any:
-    """Return the type that ``--output-type`` names; None without it."""
-    if flags["output_type"] is None:
-        if flags["trust_cwd"]:
-            raise click.UsageError("--trust-cwd is for --output-type MODULE:CLASS, which is not given")
-        return None
-    if flags["schema"] is not None:
-        raise click.UsageError("--output-type and --schema both give the form of the answer: give one of them")
-    from llm_council.cli._output_type import load_output_type
-
-    return load_output_type(flags["output_type"], trust_cwd=flags["trust_cwd"])
 
 
 def _earlier_run(config: CouncilConfig, flags: Mapping[str, Any]) -> StoredRun | None:

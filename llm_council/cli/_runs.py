@@ -22,6 +22,7 @@ from llm_council.cli._output import (
     print_note,
     print_table,
 )
+from llm_council.cli._output_type import output_type_of_flags, output_type_options
 from llm_council.cli._result import print_result
 from llm_council.cli._run import NO_STORE, resume_hint
 from llm_council.errors import InvalidOption
@@ -223,16 +224,19 @@ def _followers(stored: Sequence[RunInfo], purged: Sequence[str]) -> list[str]:
 @_run_argument
 @click.option("--stream", is_flag=True, help="Show a line on stderr for each seat that finishes.")
 @_store_option
+@output_type_options
 @output_options
 def resume(run: str, **flags: Any) -> int:
     """Continue a run that was interrupted, cancelled or failed.
 
     RUN is the run's id, the beginning of it, or "last". Stored answers are used again; only the missing calls are made.
+    Give the run's --output-type again, if it had one.
     """
     from llm_council.cli._progress import progress
     from llm_council.council import Council
 
     _output.check_output(flags)
+    kind = output_type_of_flags(flags)
     config, place = configured(flags["store"])
     run = place.find_sync(run)
     plan = place.show_sync(run).plan
@@ -244,23 +248,30 @@ def resume(run: str, **flags: Any) -> int:
         progress(quiet=quiet, words=flags["stream"]) as listener,
         Council(providers, config=config, listeners=[listener]) as council,
     ):
-        result = council.resume(run)
+        result = council.resume(run, output_type=kind)
     return print_result(result, {**flags, "store": config.store, "store_option": flags["store"]})
 
 
 @click.command()
 @_run_argument
 @_store_option
+@output_type_options
 @output_options
 def replay(run: str, **flags: Any) -> int:
     """Print a stored run again, exactly as it was; nothing is sent.
 
-    RUN is the run's id, the beginning of it, or "last".
+    RUN is the run's id, the beginning of it, or "last". A run whose --output-type had refused an answer needs it again.
     """
     from llm_council import _runtime
     from llm_council._engine import resume
 
     _output.check_output(flags)
+    named = output_type_of_flags(flags)
+    kind = None
+    if named is not None:
+        from llm_council._typed import output_type_of
+
+        kind = output_type_of(named)
     _, place = configured(flags["store"])
-    result = _runtime.call(resume.replay, place, place.find_sync(run))
+    result = _runtime.call(resume.replay, place, place.find_sync(run), None, kind)
     return print_result(result, flags)

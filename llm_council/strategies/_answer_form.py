@@ -82,7 +82,7 @@ class AnswerForm:
                 return ""
             case AnswerKind.CHOICE:
                 listed = "; ".join(map(_as_word, self.options))
-                return f'End with one line: "ANSWER:" and one of these, word for word: {listed}'
+                return f'End with one line: "ANSWER:" and one of these, word for word: {listed}{self._meaning}'
             case AnswerKind.NUMBER if self.units:
                 listed = "; ".join(self.units)
                 return f'End with one line: "ANSWER:" and the number with its unit, one of these: {listed}'
@@ -91,6 +91,13 @@ class AnswerForm:
             case AnswerKind.BOOL:
                 return 'End with one line: "ANSWER:" and yes or no.'
         return 'End with one line: "ANSWER:" and your answer in as few words as possible.'
+
+    @property
+    def _meaning(self) -> str:
+        """What the values of a choice mean, where they do not say it themselves."""
+        words = (self.schema or {}).get("description")
+        is_said = all(isinstance(option, str) for option in self.options)
+        return "" if is_said or not isinstance(words, str) else f" ({' '.join(words.split())})"
 
     @property
     def subject(self) -> str:

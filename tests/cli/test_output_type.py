@@ -136,3 +136,18 @@ def test_a_schema_beside_a_type_and_trust_without_a_type_are_refused(council: Co
     assert (status, "give one of them" in err) == (2, True)
     status, _, err = council("run", "What?", "-p", "ann", "--trust-cwd")
     assert (status, "--trust-cwd is for --output-type" in err) == (2, True)
+
+
+def test_a_stored_run_is_replayed_and_resumed_with_its_type(council: Council, ann: ScriptedProvider) -> None:
+    Path("reports_here.py").write_text(MODULE)
+    typed = ("--output-type", "reports_here:Report", "--trust-cwd", "--store", "runs.db", "--json")
+    status, out, _ = council("run", "What?", "-p", "ann", *typed)
+    assert status == 0
+    asked = len(ann.requests)
+    for command in ("replay", "resume"):
+        status, again, _ = council(command, "last", *typed)
+        assert (status, json.loads(again)["output"]) == (0, json.loads(out)["output"])
+    status, _, err = council("replay", "last", "--store", "runs.db")
+    assert status != 0
+    assert "its answers were checked by Report" in " ".join(err.split())
+    assert len(ann.requests) == asked

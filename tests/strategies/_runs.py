@@ -108,6 +108,8 @@ def _errors_of(cls: type[err.CouncilError], depth: int) -> SearchStrategy[err.Co
         facts["phase"] = st.sampled_from(["connect", "read", "idle", "pool", "deadline"])
     bare = vars(cls())
     facts.update({name: strategy for name, strategy in _FACTS.items() if name in bare})
+    if issubclass(cls, err.InvalidTaskSet):
+        facts["problems"] = st.lists(st.tuples(counts, words), max_size=2)
     if "outcomes" in bare:
         inner = st.none() if depth <= 0 else maybe(errors(depth=depth - 1))
         facts["outcomes"] = st.dictionaries(words, inner, max_size=2)

@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, IntEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,11 @@ from llm_council.testing.fakes import ScriptedProvider
 class Severity(Enum):
     LOW = "low"
     HIGH = "high"
+
+
+class Level(IntEnum):
+    LOW = 1
+    HIGH = 2
 
 
 @attrs.frozen
@@ -154,6 +159,13 @@ def test_values_that_can_be_counted_reach_the_strategies(strategy: str, kind: An
     if strategy in ("poll", "auto"):
         assert result.tally is not None
         assert result.tally.points == {json.dumps(value): 3.0}
+
+
+def test_voters_are_told_what_the_numbers_of_an_enum_mean() -> None:
+    seats = [ScriptedProvider({"draft": "ANSWER: 2", "*": "2"}, name=name) for name in ("ann", "bob")]
+    result = Council(seats, config=CouncilConfig(), strategy="poll").run("How bad?", output_type=Level)
+    assert result.output is Level.HIGH
+    assert "one of these, word for word: 1; 2 (1: LOW, 2: HIGH)" in seats[0].requests[0].messages[-1].text
 
 
 def test_a_float_may_be_answered_with_a_whole_number() -> None:
