@@ -46,9 +46,9 @@ class OutputCollector:
             initialise(error, *args, **facts)
             self.errors.append(error)
 
-        def collect_result(result: Any, on_result: Any) -> None:
+        def collect_result(state: Any, result: Any, on_result: Any) -> None:
             self.published.append(result)
-            publish(result, on_result)
+            publish(state, result, on_result)
 
         monkeypatch.setattr(CouncilError, "__init__", collect_error)
         monkeypatch.setattr(run, "_publish", collect_result)
