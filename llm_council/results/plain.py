@@ -148,6 +148,8 @@ def _shown_key(key: str | None) -> str:
 
 def _reviewed(tally: Tally) -> list[str]:
     """Return what reviewers said of drafts."""
+    if not tally.cast:
+        return [f"no review of a draft could be read: the run's seed chose {tally.winner}'s"]
     reviews = f"{tally.cast} {'ranking' if tally.cast == 1 else 'rankings'}"
     if tally.rule == "approval":
         parts = [f"{tally.share:.0%} of its reviewers call {tally.winner}'s draft good"]

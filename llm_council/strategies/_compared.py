@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from llm_council.errors import Abstained
 from llm_council.models import AnswerKind
 from llm_council.strategies._answer_form import form_of, with_common_keys
 from llm_council.strategies._ballots import Ballots
@@ -19,16 +20,21 @@ def with_answers_of_drafts(table: Table, verdict: Verdict, who: str) -> Verdict:
 
     Args:
         table: the table of the run.
-        verdict: its answer.
+        verdict: its answer; one that abstains has the answers of the drafts, and all of them dissent.
         who: who gave the answer, for the warning, such as "the chair".
     """
     form = form_of(table.plan.schema)
-    if verdict.output is None or form.kind in (AnswerKind.TEXT, AnswerKind.JSON):
+    is_abstained = isinstance(verdict.error, Abstained)
+    if (verdict.output is None and not is_abstained) or form.kind in (AnswerKind.TEXT, AnswerKind.JSON):
         return verdict
     vote = Ballots(form, table.plan.drafters)
     drafts = [draft for draft in table.drafts if draft.seat in table.plan.drafters]
     tally = vote.count(drafts).tally(table.random("tie"))
     facts = vote.facts(tally, drafts)
+    otherwise = {**verdict.otherwise, **(facts["otherwise"] if tally.winner is not None else {})}
+    if is_abstained:
+        dissent = vote.dissent(None, facts["answers"], drafts)
+        return attrs.evolve(verdict, answers=facts["answers"], dissent=dissent, otherwise=otherwise)
     final = "the final answer"  # no name of a seat has a space
     answers = with_common_keys({**facts["answers"], final: form.answer_of(verdict.output)})
     chosen = answers.pop(final)
@@ -43,6 +49,6 @@ def with_answers_of_drafts(table: Table, verdict: Verdict, who: str) -> Verdict:
         verdict,
         answers=answers,
         dissent=dissent,
-        otherwise={**verdict.otherwise, **(facts["otherwise"] if tally.winner is not None else {})},
+        otherwise=otherwise,
         overruled=overruled,
     )

@@ -125,7 +125,7 @@ class Judge(Strategy):
             best = max((count.raw_median(draft.seat) or 0.0 for draft in drafts), default=0.0)
             if best < self.floor:
                 reason = f"the best draft has the median score {best:g}, and floor is {self.floor:g}"
-                return attrs.evolve(table.abstain(reason), **facts)
+                return with_answers_of_drafts(table, attrs.evolve(table.abstain(reason), **facts), "the judges")
         if not judgements and len(drafts) > 1:
             table.note("no draft was judged: the run's seed chose one")
         (winner,) = [draft for draft in drafts if draft.seat == tally.winner]

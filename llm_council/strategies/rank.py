@@ -98,7 +98,7 @@ class Rank(Strategy):
                 f"{tally.share:.0%} of its reviewers call the best draft good, and abstain_below is"
                 f" {self.abstain_below:g}"
             )
-            return attrs.evolve(table.abstain(reason), tally=tally)
+            return with_answers_of_drafts(table, attrs.evolve(table.abstain(reason), tally=tally), "the reviewers")
         if tally.rule == "approval" and not any(tally.points.values()):
             table.note("no reviewer calls a draft good: the run's seed chose one")
         (draft,) = [draft for draft in table.drafts if draft.seat == tally.winner]

@@ -223,8 +223,8 @@ def _row_of(measured: Mapping[str, SeatAccuracy], seat: SeatSpec) -> SeatAccurac
         return same[0]
     if row is None:
         raise InvalidOption(
-            f"weights: the accuracy of {seat.name!r} was not measured{near(seat.name, measured)}: measure it with"
-            " council eval, or leave weights out"
+            f"weights: the accuracy of {seat.name!r} was not measured: measure it with council eval, or leave weights"
+            f" out{near(seat.name, measured)}"
         )
     now = seat.provider if seat.model is None else f"{seat.provider}/{seat.model}"
     if row.seat != now:

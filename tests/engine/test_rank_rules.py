@@ -224,6 +224,22 @@ async def test_drafts_that_can_be_counted_are_told_beside_the_vote(table):
     assert "the reviewers overruled the answer of most drafts: 1" in result.warnings
 
 
+async def test_a_run_that_abstains_tells_what_the_drafts_answer(table):
+    texts = {"ann": "ANSWER: 1", "bob": "ANSWER: 1", "cid": "ANSWER: 2"}
+    scripts = {name: {"draft": text, "rank": "APPROVED: NONE"} for name, text in texts.items()}
+    council = table(**{name: ScriptedProvider(script) for name, script in scripts.items()})
+    result = await council.run(strategy=Rank(rule="approval", abstain_below=0.5), schema={"type": "integer"})
+    assert (result.status, result.output, result.overruled) == (Status.ABSTAINED, None, None)
+    assert [dissent.seats for dissent in result.dissent] == [("ann", "bob"), ("cid",)]
+    assert result.otherwise["poll"] == "1"
+
+
+async def test_without_a_readable_ranking_the_line_says_so(table):
+    council = table(**{name: ScriptedProvider({"draft": "x", "rank": "Hm."}) for name in ("ann", "bob", "cid")})
+    result = await council.run(strategy="rank")
+    assert vote_line(result) == f"no review of a draft could be read: the run's seed chose {result.chair}'s"
+
+
 def test_what_a_rule_does_not_have_is_refused(table):
     council = table(**seats("x", "ann", "bob", "cid"))
     with pytest.raises(InvalidOption, match="abstain_below needs rule='approval'"):
