@@ -38,6 +38,7 @@ def drafts(folder: Path) -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_killed_process_leaves_a_journal_from_which_the_same_report_comes(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(whole).wait(120) == 0
