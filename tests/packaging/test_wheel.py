@@ -81,12 +81,12 @@ def tracked(*suffixes: str) -> set[str]:
 
 def test_wheel_holds_every_module_and_data_file(wheel: zipfile.ZipFile) -> None:
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert shipped == tracked(".py", ".toml", ".json", ".css") | {"llm_council/py.typed"}
+    assert shipped == tracked(".py", ".toml", ".json", ".jsonl", ".css") | {"llm_council/py.typed"}
 
 
 def test_no_file_of_the_package_has_a_suffix_that_is_not_shipped() -> None:
     files = {path for path in (ROOT / "llm_council").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert {path.suffix for path in files} <= {".py", ".toml", ".json", ".css", ".typed"}
+    assert {path.suffix for path in files} <= {".py", ".toml", ".json", ".jsonl", ".css", ".typed"}
 
 
 def test_the_wheels_metadata_equals_pyproject(wheel: zipfile.ZipFile, declared: dict[str, Any], version: str) -> None:
@@ -111,7 +111,7 @@ def test_installed_files_are_typed_and_complete(clean: Clean) -> None:
         "root = Path(str(files('llm_council')))\n"
         "print(json.dumps([path.relative_to(root.parent).as_posix() for path in root.rglob('*')]))"
     )
-    assert tracked(".toml", ".json") | {"llm_council/py.typed"} <= set(found)
+    assert tracked(".toml", ".json", ".jsonl") | {"llm_council/py.typed"} <= set(found)
 
 
 def test_every_module_imports_with_the_core_dependencies_only(clean: Clean) -> None:
@@ -127,6 +127,8 @@ def test_every_module_imports_with_the_core_dependencies_only(clean: Clean) -> N
         "    except MissingDependency as error: refused[module.name] = error.message\n"
         "print(json.dumps(refused))"
     )
+    # Classes of inspect_ai are its base classes; inspect_ai loads it by an entry point.
+    assert refused.pop("llm_council.evals._inspect_models") == "inspect_ai"
     assert {name for name in refused if not name.startswith("llm_council.testing.")} == set()
     missing = {why for why in refused.values() if not why.endswith("pip install 'llm-council-sdk[testing]'")}
     assert missing <= {"hypothesis", "pytest", "responses", "trio"}
