@@ -14,7 +14,7 @@ import attrs
 
 from llm_council._typed.convert import Refused, TypeConverter
 from llm_council._typed.describe import describe
-from llm_council._typed.fields import name_of, unwrap
+from llm_council._typed.fields import is_hashable, name_of, unwrap
 from llm_council.errors import InvalidOption
 from llm_council.models.deliberation import Problem
 
@@ -69,11 +69,7 @@ def output_type_of(kind: Any) -> OutputType:
     Raises:
         InvalidOption: this is no type, or a part of it cannot be described; the message names the field.
     """
-    try:
-        hash(kind)
-    except TypeError:  # annotations may be anything
-        return _made.__wrapped__(kind)
-    return _made(kind)
+    return _made(kind) if is_hashable(kind) else _made.__wrapped__(kind)
 
 
 @lru_cache(maxsize=64)

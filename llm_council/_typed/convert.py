@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import lru_cache
 from types import NoneType
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -15,7 +16,7 @@ from cattrs import Converter
 
 from llm_council import _schema
 from llm_council._typed.describe import LISTS, MAPPINGS, SETS, describe
-from llm_council._typed.fields import bare, fields_of, has_fields, name_of, origin_of
+from llm_council._typed.fields import Field, bare, fields_of, has_fields, is_hashable, name_of, origin_of
 from llm_council._typed.foreign import foreign_class
 from llm_council._typed.scalars import TEXTS
 from llm_council._typed.unions import is_class, is_union, tag_of
@@ -25,6 +26,7 @@ from llm_council.models._convert import dump
 __all__ = ["Refused", "TypeConverter"]
 
 Problems: TypeAlias = list[tuple[str, str]]
+Read: TypeAlias = Callable[[Any, Any], Any]  # (value, type) -> instance
 
 _WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
 _MOST_WORDS = 400  # characters of what a constructor says
@@ -57,6 +59,7 @@ class TypeConverter:
     def __init__(self) -> None:
         self._cattrs = Converter()
         self._branches: dict[Any, list[_Branch]] = {}
+        self._hooks: dict[Any, tuple[Read, Any]] = {}  # by type, with the type without annotations
         # cattrs asks hooks of classes first, then the predicates, the last registered one first.
         for kind in (str, int, float, bool, Enum):
             self._cattrs.register_structure_hook(kind, _read_plain)
@@ -84,7 +87,15 @@ class TypeConverter:
         Raises:
             Refused: the value is not one of the type, or a constructor does not take it.
         """
-        return self._cattrs.structure(value, bare(kind))
+        # Looked up once for each type: an answer may hold thousands of values.
+        try:
+            hook, plain = self._hooks[kind]
+        except (KeyError, TypeError):  # annotations may be unhashable
+            plain = bare(kind)
+            hook = self._cattrs.get_structure_hook(plain)
+            if is_hashable(kind):
+                self._hooks[kind] = hook, plain
+        return hook(value, plain)
 
     def write(self, instance: Any, kind: Any) -> Any:
         """Return the JSON value of an instance of a type."""
@@ -106,7 +117,7 @@ class TypeConverter:
 
     def _read_object(self, value: Any, kind: Any) -> Any:
         _expect(dict, "an object", value)
-        fields = {field.name: field for field in fields_of(kind)}
+        fields = _fields_by_name(kind)
         problems = [(_schema.json_path([name])[1:], "is not known") for name in value if name not in fields]
         missing = [field.name for field in fields.values() if field.is_required and field.name not in value]
         problems += [(_schema.json_path([name])[1:], "is missing") for name in missing]
@@ -193,6 +204,11 @@ class TypeConverter:
                 found.append(_Branch(member, validator, tag if is_class(member) else None))
             self._branches[kind] = sorted(found, key=lambda branch: _breadth(branch.kind))
         return self._branches[kind]
+
+
+@lru_cache(maxsize=512)
+def _fields_by_name(kind: Any) -> dict[str, Field]:
+    return {field.name: field for field in fields_of(kind)}
 
 
 def _breadth(kind: Any) -> int:

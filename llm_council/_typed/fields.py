@@ -83,6 +83,15 @@ def origin_of(kind: Any) -> Any:
     return get_origin(kind) or kind
 
 
+def is_hashable(kind: Any) -> bool:
+    """Return True for a type that can be a key; what stands in ``Annotated`` may be anything."""
+    try:
+        hash(kind)
+    except TypeError:
+        return False
+    return True
+
+
 def is_alias(kind: Any) -> bool:
     """Return True for an alias that ``type Name = ...`` of Python 3.12 makes."""
     return hasattr(origin_of(kind), "__value__")
@@ -140,11 +149,7 @@ def fields_of(kind: Any) -> tuple[Field, ...]:
     Raises:
         InvalidOption: a field has no type, its type cannot be found, or it is an argument that no instance holds.
     """
-    try:
-        hash(kind)
-    except TypeError:  # annotations among the arguments of a generic class may be anything
-        return _fields_of.__wrapped__(kind)
-    return _fields_of(kind)
+    return _fields_of(kind) if is_hashable(kind) else _fields_of.__wrapped__(kind)
 
 
 @lru_cache(maxsize=512)
