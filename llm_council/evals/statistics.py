@@ -142,7 +142,9 @@ def wilson(right: float, n: float, confidence: float = 0.95) -> Interval:
     p = right / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(estimate=p, low=max(0.0, centre - half), high=min(1.0, centre + half), method="Wilson")
+    # At 0 and 1 the limit is the estimate itself, but for rounding.
+    low, high = max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+    return Interval(estimate=p, low=low, high=high, method="Wilson")
 
 
 def clopper_pearson(right: int, n: int, confidence: float = 0.95) -> Interval:
@@ -243,7 +245,8 @@ def newcombe_paired(both: float, first: float, second: float, neither: float, co
     difference = (first - second) / n
     below = sqrt(max(0.0, down_1**2 - 2 * phi * down_1 * up_2 + up_2**2))
     above = sqrt(max(0.0, up_1**2 - 2 * phi * up_1 * down_2 + down_2**2))
-    return Interval(estimate=difference, low=difference - below, high=difference + above, method="Newcombe, paired")
+    low, high = max(-1.0, difference - below), min(1.0, difference + above)
+    return Interval(estimate=difference, low=low, high=high, method="Newcombe, paired")
 
 
 def mcnemar_midp(first: int, second: int) -> float:

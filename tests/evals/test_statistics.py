@@ -9,7 +9,7 @@ from statistics import fmean
 
 import eval_worlds as worlds
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import examples
 
@@ -75,6 +75,7 @@ def test_holm_adjusts_step_by_step() -> None:
 
 
 @given(counts=st.tuples(*[st.integers(0, 40)] * 4).filter(any))
+@example(counts=(0, 0, 17, 0))
 @examples(100)
 def test_the_paired_interval_holds_its_estimate_and_turns_with_the_arms(counts: tuple[int, int, int, int]) -> None:
     both, first, second, neither = counts
