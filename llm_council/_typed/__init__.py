@@ -78,7 +78,7 @@ def _made(kind: Any) -> OutputType:
         raise InvalidOption("output_type: expected a type, got a dict: pass a JSON Schema as schema=")
     converter = TypeConverter()
     try:
-        described = describe(kind, converter.write)
+        described = describe(kind, converter.write_default)
     except RecursionError:
         raise InvalidOption(f"output_type: {name_of(kind)} cannot be described: it is nested too deeply") from None
     # Free text needs no JSON around it.

@@ -101,6 +101,16 @@ class TypeConverter:
         """Return the JSON value of an instance of a type."""
         return self._cattrs.unstructure(instance, unstructure_as=bare(kind))
 
+    def write_default(self, instance: Any, kind: Any) -> Any:
+        """Return the JSON value of a default.
+
+        Raises:
+            Exception: it is no instance of the type.
+        """
+        written = self.write(instance, kind)
+        self.read(written, kind)
+        return written
+
     def _read_parts(self, parts: Mapping[str | int, tuple[Any, Any]]) -> list[Any]:
         """Read the parts of a value, by key or index, each with its type; report the problems of all."""
         problems: Problems = []
@@ -195,7 +205,7 @@ class TypeConverter:
     def _branches_of(self, kind: Any) -> list[_Branch]:
         """Return the members of a union, those that take almost any value last."""
         if kind not in self._branches:
-            schema = describe(kind, self.write).schema
+            schema = describe(kind, _no_default).schema
             members = get_args(kind)
             tag = tag_of(members)
             found = []
@@ -204,6 +214,11 @@ class TypeConverter:
                 found.append(_Branch(member, validator, tag if is_class(member) else None))
             self._branches[kind] = sorted(found, key=lambda branch: _breadth(branch.kind))
         return self._branches[kind]
+
+
+def _no_default(instance: Any, kind: Any) -> Any:
+    """Leave the defaults out of schemas that only check values."""
+    raise LookupError
 
 
 @lru_cache(maxsize=512)

@@ -37,18 +37,31 @@ class Foreign:
 
 def foreign_class(kind: Any) -> Foreign | None:
     """Return what the package of a class does with it; None for a class of neither package."""
-    cls = origin_of(kind)
-    if not isinstance(cls, type):
+    if not isinstance(origin_of(kind), type):
         return None
+    cls: Any = origin_of(kind)
     pydantic, msgspec = sys.modules.get("pydantic"), sys.modules.get("msgspec")
     if pydantic is not None and issubclass(cls, pydantic.BaseModel):
-        return _pydantic(cls)
+        return _pydantic(
+            cls.model_json_schema,
+            cls.model_validate_json,
+            lambda instance: instance.model_dump(mode="json", by_alias=True),
+        )
+    if pydantic is not None and "__pydantic_validator__" in vars(cls):  # a dataclass of pydantic
+        adapter = pydantic.TypeAdapter(kind)
+        return _pydantic(
+            adapter.json_schema,
+            adapter.validate_json,
+            lambda instance: adapter.dump_python(instance, mode="json", by_alias=True),
+        )
     if msgspec is not None and issubclass(cls, msgspec.Struct):
         return _msgspec(msgspec, kind)
     return None
 
 
-def _pydantic(cls: Any) -> Foreign:
+def _pydantic(
+    schema: Callable[[], dict[str, Any]], read_json: Callable[[str], Any], write: Callable[[Any], Any]
+) -> Foreign:
     def problems(error: Exception) -> list[tuple[str, str]]:
         listed = getattr(error, "errors", None)
         if not callable(listed):
@@ -60,10 +73,10 @@ def _pydantic(cls: Any) -> Foreign:
         return found
 
     return Foreign(
-        schema=cls.model_json_schema,
+        schema=schema,
         # As JSON, whose text holds dates and the like; the values of a dict would have to be instances.
-        read=lambda value: cls.model_validate_json(json.dumps(value)),
-        write=lambda instance: instance.model_dump(mode="json", by_alias=True),
+        read=lambda value: read_json(json.dumps(value)),
+        write=write,
         problems=problems,
     )
 

@@ -269,6 +269,37 @@ def test_foreign_classes_inside_of_others_bring_their_definitions() -> None:
     assert described.problems({**value, "a": {"part": {"size": "x"}}})[0].path == "$.a.part.size"
 
 
+def test_a_dataclass_of_pydantic_is_described_and_read_by_pydantic() -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    @pydantic.dataclasses.dataclass
+    class Sized:
+        size: int = pydantic.Field(ge=0, description="in metres")
+        names: list[str] = pydantic.Field(default_factory=list)
+
+    described = output_type_of(Sized)
+    assert described.schema is not None
+    assert described.schema["properties"]["size"]["description"] == "in metres"
+    assert described.schema["properties"]["size"]["minimum"] == 0
+    assert described.read({"size": 3}) == Sized(3)
+    assert described.write(Sized(3)) == {"size": 3, "names": []}
+    (problem,) = described.problems({"size": -3})
+    assert (problem.path, problem.message) == ("$.size", "Input should be greater than or equal to 0")
+
+
+def test_a_default_that_is_no_instance_of_its_type_is_left_out() -> None:
+    @attrs.frozen
+    class Odd:
+        number: int = attrs.field(default="none", converter=lambda given: 0 if given == "none" else given)
+        part: Node | None = None
+
+    schema = output_type_of(Odd).schema
+    assert schema is not None
+    assert schema["properties"]["number"] == {"type": "integer"}
+    assert schema["properties"]["part"]["default"] is None
+    assert schema["required"] == []
+
+
 class Plain:
     pass
 
