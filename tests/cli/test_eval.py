@@ -109,11 +109,11 @@ def test_a_set_is_exported(council: Council, seats: dict[str, PricedSeat]) -> No
 def test_stored_runs_are_graded_and_reported_on(council: Council, seats: dict[str, PricedSeat]) -> None:
     Path("number.json").write_text('{"type": "number"}')
     for item in range(2):
-        words = ("run", f"What is item {item}?", *SEATED, "--strategy", "poll", "--schema", "number.json")
+        words = ("run", f"What is item {item}?", *SEATED, "--strategy", "revise", "--schema", "number.json")
         assert council(*words, "--store", "runs.db")[0] == 0
         code, out, _ = council("grade", "last", str(WORLD.right_answer(item)), "--store", "runs.db")
         assert code == 0
         assert "runs.db.grades.jsonl" in out
     code, out, _ = council("eval", "--from-store", "runs.db")
     assert code == 0
-    assert "as it ran: poll" in out
+    assert "as it ran: revise" in out

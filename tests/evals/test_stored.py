@@ -9,6 +9,7 @@ import pytest
 from llm_council import Council, CouncilConfig
 from llm_council.errors import InvalidOption
 from llm_council.evals.stored import evaluate_stored, grades_path, read_grades, write_grade
+from llm_council.results import CouncilResult
 from llm_council.store import Store
 from tests.evals._council import SEATS, WORLD, PricedSeat, calls_of
 
@@ -17,10 +18,10 @@ NUMBER = {"type": "number"}
 
 @pytest.fixture
 def stored(tmp_path: Path) -> tuple[Council, Path, list[str]]:
-    """Ten stored polls."""
+    """Ten stored runs in which all seats drafted: a poll cancels seats that cannot change its outcome."""
     path = tmp_path / "runs.db"
     seats = [PricedSeat(right, world=WORLD, name=name) for name, right in SEATS.items()]
-    council = Council(seats, config=CouncilConfig(), store=path, strategy="poll")
+    council = Council(seats, config=CouncilConfig(), store=path, strategy="revise")
     runs = [council.run(f"What is item {item}?", schema=NUMBER) for item in range(10)]
     return council, path, [run.run_id for run in runs]
 
@@ -39,11 +40,14 @@ def test_graded_runs_are_reported_on_without_a_call(stored: tuple[Council, Path,
     report = evaluate_stored(Store(path), read_grades(file))
     assert calls_of(council) == before
     assert report.items == 10
-    ran = report.row("as it ran: poll")
-    assert ran.accuracy == report.row("poll").accuracy
-    assert ran.usd == pytest.approx(0.003, abs=0.002)  # a poll that is decided cancels the rest
+    ran = report.row("as it ran: revise")
+    results = [CouncilResult.from_dict(Store(path).show_sync(run).result or {}) for run in runs]
+    right = [result.output == WORLD.right_answer(item) for item, result in enumerate(results)]
+    assert ran.accuracy.estimate == pytest.approx(sum(right) / 10)
+    assert ran.usd == pytest.approx(sum(result.cost.usd or 0.0 for result in results) / 10)
+    assert report.row("single:ann").usd == pytest.approx(0.001)
     assert any("one draft of each seat" in warning for warning in report.warnings)
-    assert report.verdict("as it ran: poll").comparisons
+    assert report.verdict("as it ran: revise").comparisons
 
 
 def test_a_run_that_is_right_needs_no_answer_and_a_wrong_one_does(stored: tuple[Council, Path, list[str]]) -> None:
@@ -53,7 +57,7 @@ def test_a_run_that_is_right_needs_no_answer_and_a_wrong_one_does(stored: tuple[
     write_grade(file, runs[1], "wrong")
     report = evaluate_stored(Store(path), read_grades(file))
     assert report.items == 1
-    assert report.row("as it ran: poll").accuracy.estimate == 1.0
+    assert report.row("as it ran: revise").accuracy.estimate == 1.0
     assert any("grade it with the right answer" in warning for warning in report.warnings)
 
 
