@@ -530,8 +530,8 @@ def test_the_command_prints_a_line_for_each_promise(tmp_path):
 @pytest.mark.parametrize(
     ("target", "status", "said"),
     [
-        ("llm_council.providers.gemini:GeminiProvider", 0, "40 kept\n"),
-        ("test_conformance:TestHonest", 0, "40 kept\n"),
+        ("llm_council.providers.gemini:GeminiProvider", 0, "41 kept\n"),
+        ("test_conformance:TestHonest", 0, "41 kept\n"),
         ("llm_council.providers.gemini:Gemini", 2, "has no attribute 'Gemini'"),
         ("llm_council.providers.gemini", 2, "names no class: write MODULE:CLASS"),
         ("llm_council.models:Message", 2, "is neither a provider's class nor a subclass of ProviderConformance"),
