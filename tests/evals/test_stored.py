@@ -11,9 +11,13 @@ from llm_council.errors import InvalidOption
 from llm_council.evals.stored import evaluate_stored, grades_path, read_grades, write_grade
 from llm_council.results import CouncilResult
 from llm_council.store import Store
-from tests.evals._council import SEATS, WORLD, PricedSeat, calls_of
+from llm_council.testing import World
+from tests.evals._council import SEATS, PricedSeat, calls_of
 
 NUMBER = {"type": "number"}
+
+# Two answers to each question: three seats never tie, so the seed of a run, which is chance, decides nothing.
+WORLD = World(seed="evals", options=5, same_mistake=1.0)
 
 
 @pytest.fixture
