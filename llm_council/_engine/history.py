@@ -77,7 +77,9 @@ def read_history(given: CouncilResult[Any] | Sequence[Message]) -> History:
 def _of_result(result: CouncilResult[Any]) -> History:
     plan, dissent = result.plan, _dissent(result)
     if not result.success and not (result.status == Status.ABSTAINED and dissent):
-        remedy = f"`council resume {result.run_id}` continues a stored run; or go on from an earlier one"
+        remedy = "ask again, or go on from an earlier run"
+        if result.status != Status.ABSTAINED:  # that of a run that has ended
+            remedy = f"`council resume {result.run_id}` continues it if it is in a store; else {remedy}"
         raise InvalidOption(f"history: the run {result.run_id} has no answer, it is {result.status}: {remedy}")
     past = PastTask(task=result.task, answer=_answer(result), dissent=dissent, run_id=result.run_id)
     return History(tasks=(*plan.history, past), follows=result.run_id, left_out=plan.history_left_out)

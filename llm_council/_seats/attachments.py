@@ -53,6 +53,8 @@ def _read(file: Attachment, limits: Limits) -> Attachment:
             data = opened.read(max(limits.body, MAX_BYTES) + 1)  # one more byte than allowed shows that it is too large
     except OSError as error:
         raise InvalidOption(f"files: cannot read {path}: {read_fault(error)}") from None
+    except ValueError:  # a null byte, or half of a surrogate pair
+        raise InvalidOption(f"files: {file.path!r:.80} is no path: it has a character that no path may have") from None
     is_text = kind_of(media_type_of(data) or file.media_type or "text/plain") == "text"
     if is_text and len(data) > limits.body:  # checked first: the cut may be in the middle of a character
         raise _too_large(str(path), limits)

@@ -76,6 +76,8 @@ def output_type_of(kind: Any) -> OutputType:
 def _made(kind: Any) -> OutputType:
     if isinstance(kind, dict):
         raise InvalidOption("output_type: expected a type, got a dict: pass a JSON Schema as schema=")
+    if isinstance(kind, list):
+        raise InvalidOption("output_type: expected a type, got a list: write list[int] for a list of numbers")
     converter = TypeConverter()
     try:
         described = describe(kind, converter.write_default)

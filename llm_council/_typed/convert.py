@@ -165,10 +165,14 @@ class TypeConverter:
         _expect(list, "a list", value)
         items = self._read_parts(dict(enumerate(zip(value, _item_kinds(kind, value), strict=True))))
         origin = origin_of(kind)
-        if origin in SETS and len(set(items)) < len(items):
-            raise Refused([("", "has an item twice")])
         if origin in LISTS:
             return items
+        try:
+            is_unique = origin not in SETS or len(set(items)) == len(items)
+        except TypeError as error:  # an item that may be any value, or a frozen class that holds a list
+            raise Refused([("", f"has an item that no set takes: {_reason(error)}")]) from error
+        if not is_unique:
+            raise Refused([("", "has an item twice")])
         made = origin if origin in (tuple, frozenset) else set
         return made(items)
 

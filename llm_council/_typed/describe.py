@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, 
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from types import NoneType
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args, get_origin
 
 import attrs
 
@@ -22,10 +22,12 @@ from llm_council._typed.annotations import annotated
 from llm_council._typed.fields import (
     ABSENT,
     Field,
+    bare,
     docstring,
     fields_of,
     has_fields,
     is_alias,
+    is_hashable,
     name_of,
     origin_of,
     unwrap,
@@ -109,6 +111,10 @@ class _Describer:
             return self._union(arguments, where)
         if origin in (*LISTS, *SETS, tuple, *MAPPINGS):
             return self._container(origin, arguments, where)
+        if not is_hashable(kind):
+            if get_origin(kind) is None:  # an instance
+                raise _indescribable(kind, where)
+            kind = bare(kind)  # a generic class of an annotated type
         if kind in TEXTS:
             return dict(TEXTS[kind].schema)
         if kind in _PRIMITIVES or kind is None:
@@ -189,6 +195,12 @@ class _Describer:
             if unwrap(key)[0] is not str:
                 raise InvalidOption(f"output_type: {where} has keys of the type {name_of(key)}: keys in JSON are str")
             return {"type": "object", "additionalProperties": self.schema(item, where)}
+        unhashable = unhashable_part(arguments[0]) if arguments and origin in SETS else None
+        if unhashable is not None:
+            raise InvalidOption(
+                f"output_type: {where} holds a set of {name_of(unhashable)}, which is not hashable: use a list, or a"
+                " frozen class"
+            )
         if origin is not tuple or not arguments or arguments[-1] is Ellipsis:
             schema: Schema = {"type": "array", "items": self.schema(arguments[0] if arguments else Any, where)}
             return {**schema, "uniqueItems": True} if origin in SETS else schema
@@ -236,6 +248,21 @@ class _Describer:
             return {**body, "properties": properties, "required": [tag, *body.get("required", ())]}
 
         return annotated(self._defined((kind, tag), make, f"{name}_with_{tag}"), notes)
+
+
+def unhashable_part(kind: Any) -> Any:
+    """Return the part of a type whose values cannot be items of a set; None if there is none, or it is not known."""
+    kind, _ = unwrap(kind)
+    origin, arguments = origin_of(kind), get_args(kind)
+    if is_union(kind) or origin is tuple:
+        parts = (unhashable_part(one) for one in arguments)
+        return next((part for part in parts if part is not None), None)
+    if origin in (*LISTS, *MAPPINGS) or (origin in SETS and origin is not frozenset):
+        return kind
+    # A class of msgspec has a method that raises.
+    config = getattr(origin, "__struct_config__", None)
+    can_be_hashed = getattr(origin, "__hash__", None) is not None and (config is None or config.frozen or not config.eq)
+    return None if can_be_hashed else kind
 
 
 def _type_name(value: Any) -> str:

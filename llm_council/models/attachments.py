@@ -146,6 +146,8 @@ def _checked_path(path: object) -> str:
     if not isinstance(path, str | PathLike):
         raise InvalidOption(f"files: expected a path, bytes or an Attachment, got {path!r:.80}")
     name = fspath(path)
+    if not name:
+        raise InvalidOption("files: expected a path, got an empty text")
     if isinstance(path, str) and _ADDRESS.match(path):
         raise InvalidOption(f"files: {path!r:.80} is an address, and none is fetched: save the file, and give its path")
     return str(name)

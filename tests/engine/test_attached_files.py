@@ -102,6 +102,21 @@ def test_a_text_needs_no_eyes() -> None:
     assert "plain" in blind.requests[0].messages[-1].text
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("", "expected a path, got an empty text"),
+        ("a\0b", r"'a\x00b' is no path"),
+    ],
+)
+def test_a_text_that_can_be_no_path_is_refused_before_anything_is_sent(path: str, words: str) -> None:
+    ann = seat("ann")
+    with pytest.raises(InvalidOption) as caught:
+        council(ann).run("x", files=[path])
+    assert words in caught.value.message
+    assert ann.requests == []
+
+
 @pytest.mark.parametrize("quorum", [None, 2])
 def test_a_run_is_refused_before_anything_is_sent_when_fewer_than_the_quorum_are_left(quorum: int | None) -> None:
     seats = [seat("blind", ScriptedProvider.capabilities), seat("deaf", IMAGES)]

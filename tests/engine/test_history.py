@@ -237,8 +237,16 @@ class TestWhatIsGiven:
         broken = ScriptedProvider({"*": ContextTooLong("no", status=400)}, name="broken")  # type: ignore[dict-item]
         failed = Council([broken], config=CouncilConfig()).run("Why?")
         assert not failed.success
-        with pytest.raises(InvalidOption, match=f"{failed.run_id} has no answer"):
+        with pytest.raises(InvalidOption, match=f"{failed.run_id} has no answer") as caught:
             council.run("And?", history=failed)
+        assert f"`council resume {failed.run_id}` continues it if it is in a store; else ask again" in str(caught.value)
+
+    def test_a_run_that_abstained_without_answers_is_not_to_be_resumed(self, council: Council) -> None:
+        seats = [ScriptedProvider("maybe", name=name) for name in ("ada", "bob", "cyd")]
+        first = Council(seats, config=CouncilConfig()).run("Is it?", output_type=bool)
+        assert (first.status, first.dissent) == ("abstained", ())
+        with pytest.raises(InvalidOption, match=r"it is abstained: ask again, or go on from an earlier run$"):
+            council.run("Why?", history=first)
 
     def test_a_run_that_abstained_is_told_with_its_answers(self, council: Council) -> None:
         seats = [ScriptedProvider(f"ANSWER: {n}", name=name) for n, name in enumerate(("ada", "bob", "cyd"))]

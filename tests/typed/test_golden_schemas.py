@@ -324,6 +324,21 @@ class Deep:
     parts: list[dict[str, Callable[[int], int] | None]]
 
 
+@dataclasses.dataclass
+class Mutable:
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    number: int
+
+
+@attrs.frozen
+class SetOfMutables:
+    parts: set[Mutable]
+
+
 @pytest.mark.parametrize(
     ("kind", "named"),
     [
@@ -338,6 +353,13 @@ class Deep:
         (Literal[b"x"], "which is no text or number"),
         ({"type": "object"}, "pass a JSON Schema as schema="),
         (3, "3 cannot be described"),
+        ([int], "write list[int]"),
+        (Mutable(1), "Mutable(number=1) cannot be described"),
+        (set[Mutable], "holds a set of Mutable, which is not hashable: use a list, or a frozen class"),
+        (frozenset[int | Mutable], "holds a set of Mutable"),
+        (set[list[int]], "holds a set of list[int]"),
+        (set[tuple[set[int], ...]], "holds a set of set[int]"),
+        (SetOfMutables, "SetOfMutables.parts holds a set of Mutable"),
         ("Issue", "the name cannot be found"),
     ],
 )
@@ -345,3 +367,19 @@ def test_what_has_no_schema_is_refused_by_name(kind: Any, named: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         output_type_of(kind)
     assert named in caught.value.message
+
+
+@pytest.mark.parametrize("kind", [set[Frozen], set[frozenset[int]], set[tuple[int, str]], set[int | None]])
+def test_a_set_takes_items_that_can_be_hashed(kind: Any) -> None:
+    schema = output_type_of(kind).schema
+    assert schema is not None
+    assert schema["uniqueItems"] is True
+
+
+def test_a_struct_of_msgspec_in_a_set_must_be_frozen() -> None:
+    msgspec = pytest.importorskip("msgspec")
+    mutable = msgspec.defstruct("Open", [("number", int)])
+    frozen = msgspec.defstruct("Closed", [("number", int)], frozen=True)
+    with pytest.raises(InvalidOption, match="holds a set of Open"):
+        output_type_of(set[mutable])
+    assert output_type_of(set[frozen]).read([{"number": 1}]) == {frozen(1)}

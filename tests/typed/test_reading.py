@@ -6,7 +6,7 @@ import math
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 import attrs
@@ -170,3 +170,29 @@ def test_fields_with_other_names_in_the_constructor_are_read_by_these() -> None:
     assert list(described.schema["properties"]) == ["size", "display"]
     assert described.read({"size": 1, "display": 2}) == Private(1, 2)
     assert described.write(Private(1, 2)) == {"size": 1, "display": 2}
+
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Box(Generic[T]):
+    held: T
+
+
+@attrs.frozen
+class Tags:
+    names: list[str]
+
+
+@pytest.mark.parametrize(("kind", "value"), [(set[Tags], [{"names": ["a"]}]), (set[Any], [["a"]])])
+def test_an_item_that_turns_out_to_be_unhashable_is_a_problem_of_the_answer(kind: Any, value: Any) -> None:
+    (problem,) = output_type_of(kind).problems(value)
+    assert problem.message == "has an item that no set takes: unhashable type: 'list'"
+
+
+def test_a_generic_class_takes_annotations_that_are_unhashable() -> None:
+    described = output_type_of(Box[Annotated[int, ["a note"]]])
+    assert described.schema is not None
+    assert described.schema["properties"] == {"held": {"type": "integer"}}
+    assert described.read({"held": 1}) == Box(1)
