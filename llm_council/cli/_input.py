@@ -74,7 +74,7 @@ def _read_stdin_file() -> Attachment | None:
     from llm_council.models._media_types import media_type_of
 
     data = _stdin_bytes()
-    if media_type_of(data) is not None and len(data) <= MAX_BYTES:
+    if (media_type_of(data) is not None or b"\0" in data) and len(data) <= MAX_BYTES:
         return Attachment(data, name=_STDIN_NAME)
     text = _text(data, _STDIN_NAME)
     return Attachment(name=_STDIN_NAME, text=text) if text.strip() else None

@@ -61,13 +61,17 @@ _IMAGE_BRANDS: Final = {
     b"avif": "image/avif",
     b"avis": "image/avif",
 }
-_PDF: Final = re.compile(rb"\s*%PDF-\d")
+_PDF: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*%PDF-\d")
 # ISO/IEC 11172-3, 2.4.1.3: eleven bits of sync word, then version, layer, bit rate and sampling rate.
 _MP3_LAYERS: Final = frozenset(b"\xfa\xfb\xf2\xf3\xe2\xe3")
 _ADTS: Final = frozenset(b"\xf0\xf1\xf8\xf9")  # ISO/IEC 13818-7, 6.2: the layer is 0
 
+_ARCHIVE: Final = "an archive: give the files in it"
 _REFUSED: Final = (
     (b"PK\x03\x04", "a ZIP archive or an Office document: export it as PDF, or give the files in it"),
+    (b"PK\x05\x06", "an empty ZIP archive: leave it out"),
+    (b"Rar!\x1a\x07", _ARCHIVE),
+    (b"7z\xbc\xaf\x27\x1c", _ARCHIVE),  # 7zFormat.txt of the LZMA SDK
     (b"\xd0\xcf\x11\xe0", "an old Office document: export it as PDF"),
     (b"\x1f\x8b", "compressed: unpack it first"),
     (b"\xff\xfe", "text in UTF-16: save it as UTF-8"),
@@ -128,9 +132,14 @@ def _by_boxes(data: bytes) -> str | None:
 
 
 def name_refused(data: bytes) -> str | None:
-    """Return what bytes are that cannot be attached, with the remedy; None if that is unknown."""
+    """Return what bytes are that cannot be attached, with the remedy; None if that is unknown.
+
+    The bytes are no text: some signatures are plain letters.
+    """
     if data[4:8] == b"ftyp" or (data[:4] == b"RIFF" and data[8:11] == b"AVI"):
         return "a video: give single pictures, or its sound"
+    if data[257:262] == b"ustar":  # the header block of tar, in the standard of POSIX for pax
+        return _ARCHIVE
     return next((words for start, words in _REFUSED if data.startswith(start)), None)
 
 

@@ -165,15 +165,17 @@ def _read(data: bytes, media_type: str | None, name: str) -> tuple[bytes | None,
     named = media_type or found
     if named is None or kind_of(named) == "text":
         try:
-            return None, data.decode("utf-8-sig"), None  # editors on Windows write a byte order mark
+            if b"\0" not in data:  # UTF-8, but archives, programs and videos may consist of nothing else
+                return None, data.decode("utf-8-sig"), None  # editors on Windows write a byte order mark
         except UnicodeDecodeError:
-            known = name_refused(data)
-            if known is not None:
-                raise InvalidOption(f"files: {name} is not UTF-8 text, but {known}") from None
-            raise InvalidOption(
-                f"files: {name} is not UTF-8 text, and no image, PDF or sound that is known; save it as one of these,"
-                " or leave it out"
-            ) from None
+            pass
+        known = name_refused(data)
+        if known is not None:
+            raise InvalidOption(f"files: {name} is not UTF-8 text, but {known}")
+        raise InvalidOption(
+            f"files: {name} is not UTF-8 text, and no image, PDF or sound that is known; save it as one of these,"
+            " or leave it out"
+        )
     if kind_of(named) is None:
         raise InvalidOption(f"files: {name}: expected text, an image, a PDF or sound, got the type {named!r:.80}")
     if not data:

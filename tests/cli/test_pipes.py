@@ -73,6 +73,7 @@ def test_an_empty_pipe_is_no_input(council: Council, seat: ScriptedProvider) -> 
         (["-"], None, "standard input is closed"),
         (["-"], b"\xff", "cannot read standard input: not UTF-8 text (byte 0)"),
         (["Summarise"], b"ok\xff", "cannot read standard input: not UTF-8 text (byte 2)"),
+        (["Summarise"], b"a\0b", "standard input is not UTF-8 text"),
         (["x", "-f", "-"], b"", "--files -: standard input is empty"),
         (["-", "-f", "-"], b"text", "can be given once"),
         (["x", "-f", "-", "-f", "-"], b"text", "can be given once"),
