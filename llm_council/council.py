@@ -16,7 +16,7 @@ import anyio
 import attrs
 
 from llm_council import _engine, _runtime, pricing
-from llm_council._seats.attachments import read_files
+from llm_council._seats.attachments import find_empty, read_files
 from llm_council._seats.keywords import unknown_keyword
 from llm_council._seats.seating import Seating, origin_of_fault
 from llm_council._seats.sight import check_sizes, find_blind
@@ -590,6 +590,7 @@ class Council(_runtime.Closeable):
             origin = origin_of_fault(self._config, self.providers)
             message = error.message.removeprefix("Plan.").removeprefix("RunRequest.")  # callers know the option only
             raise error._reword(f"{origin}: {message}" if origin else message) from None
+        warnings = (*warnings, *find_empty(files))
         return attrs.evolve(plan, warnings=(*warnings, *plan.warnings)) if warnings else plan
 
     def _history(

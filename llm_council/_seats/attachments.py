@@ -11,7 +11,7 @@ from llm_council.models import Attachment, Limits
 from llm_council.models._media_types import kind_of, media_type_of
 from llm_council.models.attachments import MAX_BYTES
 
-__all__ = ["read_fault", "read_files"]
+__all__ = ["find_empty", "read_fault", "read_files"]
 
 
 def read_files(files: Sequence[str | PathLike[str] | bytes | Attachment], limits: Limits) -> tuple[Attachment, ...]:
@@ -28,6 +28,11 @@ def read_files(files: Sequence[str | PathLike[str] | bytes | Attachment], limits
     if isinstance(files, str | bytes | PathLike | Attachment) or not isinstance(files, Iterable):
         raise InvalidOption(f"files: expected a list of paths, got {files!r:.80}; put it in a list")
     return tuple(_read(file if isinstance(file, Attachment) else Attachment(file), limits) for file in files)
+
+
+def find_empty(files: Iterable[Attachment]) -> tuple[str, ...]:
+    """Return a warning for each text file that holds nothing."""
+    return tuple(f"the file {one.name} is empty" for one in files if one.text is not None and not one.text.strip())
 
 
 def read_fault(error: OSError) -> str:

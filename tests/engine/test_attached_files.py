@@ -102,6 +102,12 @@ def test_a_text_needs_no_eyes() -> None:
     assert "plain" in blind.requests[0].messages[-1].text
 
 
+def test_an_empty_file_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").touch()
+    result = council(seat("ann")).run("x", files=[tmp_path / "photo.png", Attachment(b" \n", name="n.txt"), PNG])
+    assert list(result.warnings) == [f"the file {tmp_path / 'photo.png'} is empty", "the file n.txt is empty"]
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [
