@@ -18,7 +18,7 @@ from llm_council.evals.headroom import measure_headroom, sample_accuracy
 from llm_council.evals.journal import ArmCell, EvalJournal
 from llm_council.evals.pool import Pool, question_of
 from llm_council.evals.report import ArmRow, Curve, CurvePoint, DifferingTask, EvalReport, RiskPoint, SeatFacts
-from llm_council.evals.statistics import DRAWS, max_t_band, mean_interval, percentile
+from llm_council.evals.statistics import DRAWS, differences_of, max_t_band, mean_interval, percentile
 from llm_council.evals.tasks import EvalTask, TaskSet
 from llm_council.evals.verdicts import Comparison, compare, cross_fit, verdicts
 from llm_council.models import Answer
@@ -326,9 +326,7 @@ def analyse(evidence: Evidence, done: Sequence[EvalTask], *, stopped: str | None
         best = [outcomes[arm][index] for index, arm in enumerate(picked)]
         rows.append(_row(CHOSEN, best, baselines.clusters, None))
     single, _ = baselines.single()
-    differences = {
-        arm: [one.points - other for one, other in zip(outcomes[arm], single, strict=True)] for arm in councils
-    }
+    differences = {arm: differences_of([one.points for one in outcomes[arm]], single) for arm in councils}
     return attrs.evolve(
         empty,
         facts={

@@ -28,6 +28,7 @@ __all__ = [
     "clopper_pearson",
     "clustered_mean",
     "design_effect",
+    "differences_of",
     "holm",
     "max_t_band",
     "mcnemar_midp",
@@ -38,6 +39,7 @@ __all__ = [
     "percentile",
     "t_quantile",
     "wilson",
+    "without_noise",
 ]
 
 DRAWS = 10_000
@@ -125,6 +127,19 @@ def t_quantile(p: float, df: float) -> float:
     return sqrt(df * (1 - x) / x)
 
 
+# Scores
+
+
+def without_noise(values: Sequence[float]) -> list[float]:
+    """Return scores without the rounding errors of means over samples, such as 1.0000000000000002 for 1."""
+    return [round(value, 12) for value in values]
+
+
+def differences_of(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """Return what the first arm gains on each task: exactly 0 where both have the same score, but for rounding."""
+    return without_noise([one - other for one, other in zip(first, second, strict=True)])
+
+
 # Accuracy of one arm
 
 
@@ -197,6 +212,7 @@ def mean_interval(values: Sequence[float], clusters: Sequence[str] | None = None
         confidence: the level.
     """
     _check(values)
+    values = without_noise(values)
     if _is_unclustered(clusters) and _is_binary(values):
         return wilson(fsum(values), len(values), confidence)
     names = [str(index) for index in range(len(values))] if clusters is None else clusters
@@ -291,13 +307,14 @@ def paired_difference(
         seed: makes them the same each time.
     """
     _check(first, second)
+    first, second = without_noise(first), without_noise(second)
     if _is_unclustered(clusters) and _is_binary(first) and _is_binary(second):
         counts = [0, 0, 0, 0]
         for one, other in zip(first, second, strict=True):
             counts[(one < 1) * 2 + (other < 1)] += 1
         both, only_first, only_second, neither = counts
         return newcombe_paired(both, only_first, only_second, neither, confidence)
-    differences = [one - other for one, other in zip(first, second, strict=True)]
+    differences = differences_of(first, second)
     names = [str(index) for index in range(len(first))] if clusters is None else clusters
     estimate, count = fmean(differences), len(set(names))
     if count < FEWEST_CLUSTERS:
@@ -344,10 +361,11 @@ def design_effect(values: Sequence[float], clusters: Sequence[str] | None) -> fl
 def paired_p_value(first: Sequence[float], second: Sequence[float], clusters: Sequence[str] | None = None) -> float:
     """Return the two-sided p-value of no difference: McNemar's mid-p, else of cluster-robust t on G - 1 degrees."""
     _check(first, second)
+    first, second = without_noise(first), without_noise(second)
     if _is_unclustered(clusters) and _is_binary(first) and _is_binary(second):
         pairs = list(zip(first, second, strict=True))
         return mcnemar_midp(sum(one > other for one, other in pairs), sum(one < other for one, other in pairs))
-    differences = [one - other for one, other in zip(first, second, strict=True)]
+    differences = differences_of(first, second)
     names = [str(index) for index in range(len(first))] if clusters is None else clusters
     found = clustered_mean(differences, names)
     count = len(set(names))

@@ -24,6 +24,7 @@ from llm_council.evals.statistics import (
     NORMAL,
     Interval,
     design_effect,
+    differences_of,
     holm,
     paired_difference,
     paired_p_value,
@@ -53,6 +54,9 @@ POWER = 0.8
 
 BOTH = 1.25
 """Beating two baselines takes about a quarter more tasks than beating one, as simulations of this project say."""
+
+ROUNDING = 1e-9
+"""What rounding can make of a difference of 0, and more."""
 
 
 class VerdictKind(StrEnum):
@@ -131,7 +135,7 @@ def compare(
         seed: makes them the same each time.
     """
     difference = paired_difference(arm_scores, baseline_scores, clusters, confidence=confidence, draws=draws, seed=seed)
-    differences = [one - other for one, other in zip(arm_scores, baseline_scores, strict=True)]
+    differences = differences_of(arm_scores, baseline_scores)
     return Comparison(
         baseline=baseline,
         difference=difference,
@@ -178,14 +182,14 @@ def _verdict(
 ) -> Verdict:
     if not against:
         raise InvalidOption(f"arm {arm!r:.80} has no baseline: compare it with the best seat, and at equal cost")
-    # A gain has rounding errors of floats: 0.95 - 0.9 is less than 0.05.
-    margin -= 1e-9
+    # Gains and limits have rounding errors of floats: 0.95 - 0.9 is less than 0.05.
+    margin -= ROUNDING
     short = [one for one in against if one.difference.high is not None and one.difference.high < margin]
     if short:
         least = min(short, key=lambda one: one.difference.high or 0.0)
         reason = f"against {least.baseline} it gains at most {100 * (least.difference.high or 0.0):.1f} points"
         return Verdict(arm=arm, kind=VerdictKind.DOES_NOT_PAY, comparisons=against, p_value=p_value, reason=reason)
-    beaten = all((one.difference.low or 0.0) > 0 and one.difference.estimate >= margin for one in against)
+    beaten = all((one.difference.low or 0.0) > ROUNDING and one.difference.estimate >= margin for one in against)
     if beaten and p_value <= level:
         least = min(against, key=lambda one: one.difference.estimate)
         reason = f"it gains {100 * least.difference.estimate:.1f} points against {least.baseline}"

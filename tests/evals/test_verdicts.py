@@ -114,6 +114,23 @@ def test_arms_that_never_differ_are_open_at_first_and_then_do_not_pay() -> None:
     assert verdict(against(140, 0, 0, 60)).kind == "does not pay"
 
 
+@pytest.mark.parametrize("noise", [2.3e-16, -1.2e-16])
+def test_rounding_of_means_over_samples_is_no_difference(noise: float) -> None:
+    arm = [1.0] * 23 + [0.0]
+    seat = [1.0 + noise * (task % 3 > 0) for task in range(23)] + [0.0]
+    assert v.compare("sample", arm, seat) == v.compare("sample", arm, arm)
+    found = v.verdicts({"poll": [v.compare("single", seat, arm)]})["poll"]
+    assert found.kind == v.VerdictKind.CANNOT_TELL
+    assert found.comparisons[0].p_value == 1.0
+    assert stats.mean_interval(seat) == stats.mean_interval(arm)
+
+
+def test_gains_and_losses_that_cancel_but_for_rounding_do_not_beat_a_baseline() -> None:
+    interval = stats.Interval(estimate=0.1, low=9e-17, high=0.2, method="")
+    barely = v.Comparison(baseline="b", difference=interval, p_value=0.01, discordance=0.2, items=100, clusters=100)
+    assert v.verdicts({"poll": [barely]})["poll"].kind == v.VerdictKind.CANNOT_TELL
+
+
 def test_too_few_clusters_leave_the_verdict_open() -> None:
     names = [str(index // 10) for index in range(100)]
     found = v.verdicts({"poll": [v.compare("single", [1.0] * 100, [0.0] * 100, names)]})["poll"]
