@@ -275,7 +275,8 @@ def score(task: EvalTask, given: Any) -> Score:
     scorer = task.scorer
     if scorer.kind == ScorerKind.JUDGE:
         raise InvalidOption(
-            f"task {task.id!r}: its scorer is a judge, which is a model: use judge_request and read_grade"
+            f"task {task.id!r}: its scorer is a judge, which is a model: use grade_request and read_grade of"
+            " llm_council.evals.judging"
         )
     answer = read_answer(task, given)
     if answer is None:
