@@ -27,7 +27,10 @@ def read_files(files: Sequence[str | PathLike[str] | bytes | Attachment], limits
     """
     if isinstance(files, str | bytes | PathLike | Attachment) or not isinstance(files, Iterable):
         raise InvalidOption(f"files: expected a list of paths, got {files!r:.80}; put it in a list")
-    return tuple(_read(file if isinstance(file, Attachment) else Attachment(file), limits) for file in files)
+    given = list(files)
+    if any(file is None for file in given):
+        raise InvalidOption("files: expected a path, bytes or an Attachment, got None")
+    return tuple(_read(file if isinstance(file, Attachment) else Attachment(file), limits) for file in given)
 
 
 def find_empty(files: Iterable[Attachment]) -> tuple[str, ...]:

@@ -156,7 +156,8 @@ class _Describer:
         try:
             schema, definitions = apart(foreign.schema(), self.definitions)
         except Exception as error:
-            raise InvalidOption(f"output_type: {where} cannot be described: {error}") from error
+            reason = " ".join(str(error).split())  # pydantic writes several lines
+            raise InvalidOption(f"output_type: {where} cannot be described: {reason}") from error
         self.definitions |= definitions
         return schema
 
@@ -223,6 +224,8 @@ class _Describer:
         return {**self._literal(members, where), **({"description": text} if text else {})}
 
     def _literal(self, values: Sequence[Any], where: str) -> Schema:
+        if not values:
+            raise InvalidOption(f"output_type: {where} is a Literal without values: write Literal['a', 'b']")
         plain = [value.value if isinstance(value, Enum) else value for value in values]
         for value in plain:
             if type(value) not in _PRIMITIVES and not isinstance(value, str | int | float):

@@ -6,7 +6,7 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,7 +77,8 @@ def load_output_type(spec: str, *, trust_cwd: bool) -> Any:
 
 def _import(module: str, *, trust_cwd: bool) -> Any:
     try:
-        return importlib.import_module(module)
+        with redirect_stdout(sys.stderr):  # what a module prints is no part of the answer
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
         if missing != module and not module.startswith(f"{missing}."):  # a module that this one imports

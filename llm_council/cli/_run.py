@@ -176,6 +176,7 @@ def run(words: tuple[str, ...], **flags: Any) -> int:
             if len(words) > 1 or flags["input_"]:  # the first word stands in the place of a subagent
                 _explain_words(words, flags["input_"], subagents.names(config.subagent_paths))
             raise error from None
+        options["files"] = plan.files  # read already: a pipe such as <(command) is empty the second time
         for warning in plan.warnings:
             _output.print_note(f"council: {warning}", raw=flags["raw"])
         if flags["dry_run"]:

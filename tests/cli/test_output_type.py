@@ -17,6 +17,7 @@ from tests.cli._command import Council
 MODULE = """
 from pathlib import Path
 Path("imported").touch()
+print("imported")
 import attrs
 
 @attrs.frozen
@@ -65,6 +66,7 @@ def test_a_type_of_the_working_folder_is_imported_only_if_the_folder_is_trusted(
     assert ann.requests == []
     status, out, err = council(*words, "--trust-cwd")
     assert (status, json.loads(out)["output"]) == (0, {"title": "x", "pages": 3})
+    assert err.startswith("imported\n")
     assert Path("imported").exists()
     (repair,) = ann.asked("repair")
     assert "'pages' must be >= 1: 0" in repair.messages[-1].text

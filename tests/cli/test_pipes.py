@@ -60,6 +60,19 @@ def test_a_dash_as_file_is_standard_input_at_its_place(council: Council, seat: S
     assert text.index("File a.txt\nfirst") < text.index("File standard input\nsecond")
 
 
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="the system has no names for open files")
+def test_a_file_that_can_be_read_only_once_reaches_the_seats(council: Council, seat: ScriptedProvider) -> None:
+    read, write = os.pipe()  # as <(command) of a shell
+    os.write(write, b"written by a command")
+    os.close(write)
+    try:
+        code, _, err = council("run", "Summarise", "-f", f"/dev/fd/{read}", "-p", "scripted")
+    finally:
+        os.close(read)
+    assert (code, "is empty" in err) == (0, False)
+    assert f"File /dev/fd/{read}\nwritten by a command\n" in asked(seat)
+
+
 def test_an_empty_pipe_is_no_input(council: Council, seat: ScriptedProvider) -> None:
     for stdin in (b"", b" \n", None):
         assert council("run", "Where?", "-p", "scripted", stdin=stdin)[0] == 0

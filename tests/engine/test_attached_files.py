@@ -112,10 +112,11 @@ def test_an_empty_file_is_reported(tmp_path: Path) -> None:
     ("path", "words"),
     [
         ("", "expected a path, got an empty text"),
+        (None, "files: expected a path, bytes or an Attachment, got None"),
         ("a\0b", r"'a\x00b' is no path"),
     ],
 )
-def test_a_text_that_can_be_no_path_is_refused_before_anything_is_sent(path: str, words: str) -> None:
+def test_what_can_be_no_path_is_refused_before_anything_is_sent(path: Any, words: str) -> None:
     ann = seat("ann")
     with pytest.raises(InvalidOption) as caught:
         council(ann).run("x", files=[path])

@@ -353,6 +353,7 @@ class SetOfMutables:
         (Literal[b"x"], "which is no text or number"),
         ({"type": "object"}, "pass a JSON Schema as schema="),
         (3, "3 cannot be described"),
+        (Literal, "is a Literal without values"),
         ([int], "write list[int]"),
         (Mutable(1), "Mutable(number=1) cannot be described"),
         (set[Mutable], "holds a set of Mutable, which is not hashable: use a list, or a frozen class"),
