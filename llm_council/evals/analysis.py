@@ -20,7 +20,7 @@ from llm_council.evals.pool import Pool, question_of
 from llm_council.evals.report import ArmRow, Curve, CurvePoint, DifferingTask, EvalReport, RiskPoint, SeatFacts
 from llm_council.evals.statistics import DRAWS, differences_of, max_t_band, mean_interval, percentile
 from llm_council.evals.tasks import EvalTask, TaskSet
-from llm_council.evals.verdicts import Comparison, compare, cross_fit, verdicts
+from llm_council.evals.verdicts import Comparison, Verdict, VerdictKind, compare, cross_fit, verdicts
 from llm_council.models import Answer
 
 __all__ = ["MOST_SAMPLES", "Evidence", "analyse", "samples_wanted"]
@@ -175,7 +175,8 @@ def samples_wanted(evidence: Evidence, pilot: Sequence[EvalTask], base: Mapping[
         return dict(base)
     outcomes = _outcomes(evidence, pilot)
     money = _money(outcomes)
-    dearest = max(fmean(map(money.of, outcomes[arm])) for arm in outcomes if is_council(arm, evidence.seats))
+    councils = [arm for arm in outcomes if is_council(arm, evidence.seats)]
+    dearest = max((fmean(map(money.of, outcomes[arm])) for arm in councils), default=0.0)
     wanted = dict(base)
     accuracy = {seat: mean_interval([one.points for one in outcomes[f"single:{seat}"]]) for seat in evidence.seats}
     bar = max(found.low or 0.0 for found in accuracy.values())
@@ -306,8 +307,11 @@ def analyse(evidence: Evidence, done: Sequence[EvalTask], *, stopped: str | None
     outcomes = _outcomes(evidence, done)
     baselines = _Baselines(evidence, done, outcomes)
     councils = [arm for arm in outcomes if is_council(arm, evidence.seats)]
-    comparisons, numbers = _comparisons(outcomes, councils, baselines)
+    equal_cost = header.get("equal_cost", True)
+    comparisons, numbers = _comparisons(outcomes, councils, baselines, equal_cost=equal_cost)
     found = verdicts(comparisons, margin=header["margin"], primary=header.get("primary"))
+    if not equal_cost:
+        found = {arm: _without_samples(verdict) for arm, verdict in found.items()}
     drafts = [evidence.drafts_of(task) for task in done]
     warnings = []
     if baselines.short:
@@ -357,9 +361,12 @@ def _key(answer: Answer | None) -> str | None:
 
 
 def _comparisons(
-    outcomes: Mapping[str, Sequence[Outcome]], councils: Sequence[str], baselines: _Baselines
+    outcomes: Mapping[str, Sequence[Outcome]], councils: Sequence[str], baselines: _Baselines, *, equal_cost: bool
 ) -> tuple[dict[str, list[Comparison]], dict[str, float]]:
-    """Return each arm against the best seat and against its samples at equal cost, and the number of these samples."""
+    """Return each arm against the best seat and against its samples at equal cost, and the number of these samples.
+
+    Without ``equal_cost`` only one draft of each seat is known, and each arm is compared with the best seat alone.
+    """
     single, name = baselines.single()
     found: dict[str, list[Comparison]] = {}
     numbers: dict[str, float] = {}
@@ -367,12 +374,19 @@ def _comparisons(
     for arm in councils:
         points = [one.points for one in outcomes[arm]]
         cost = fmean(map(baselines.money.of, outcomes[arm][:PILOT]))
-        sample, sample_name, numbers[arm] = baselines.sample(cost)
-        found[arm] = [
-            compare(name, points, single, baselines.clusters, draws=draws),
-            compare(sample_name, points, sample, baselines.clusters, draws=draws),
-        ]
+        found[arm] = [compare(name, points, single, baselines.clusters, draws=draws)]
+        if equal_cost:
+            sample, sample_name, numbers[arm] = baselines.sample(cost)
+            found[arm].append(compare(sample_name, points, sample, baselines.clusters, draws=draws))
     return found, numbers
+
+
+def _without_samples(verdict: Verdict) -> Verdict:
+    """Return a verdict where samples at equal cost are unknown: an arm that beats the best seat may not beat them."""
+    if verdict.kind != VerdictKind.PAYS:
+        return verdict
+    reason = f"{verdict.reason}, but samples at equal cost are unknown"
+    return attrs.evolve(verdict, kind=VerdictKind.CANNOT_TELL, reason=reason)
 
 
 def _row(arm: str, outcomes: Sequence[Outcome], clusters: Sequence[str], samples: float | None) -> ArmRow:

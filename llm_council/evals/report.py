@@ -243,6 +243,10 @@ class EvalReport(AwaitableRecord):
             return f"A council pays on these tasks: {best.arm}: {best.reason}."
         if self.kind == VerdictKind.DOES_NOT_PAY:
             return "A council does not pay on these tasks, with these seats and strategies."
+        open_end = [one for one in self.verdicts if one.kind == VerdictKind.CANNOT_TELL and one.more_items is None]
+        if open_end:
+            best = max(open_end, key=lambda verdict: self.row(verdict.arm).accuracy.estimate)
+            return f"It cannot be told yet whether a council pays: {best.arm}: {best.reason}."
         more = [verdict.more_items for verdict in self.verdicts if verdict.more_items is not None]
         if not more:
             return "It cannot be told yet whether a council pays."

@@ -140,7 +140,7 @@ def evaluate_stored(store: Store | RunStore, grades: Mapping[str, Grade]) -> Eva
     """Return the report on graded runs. Nothing is sent.
 
     The arms are each seat alone, the votes that need no call, and the strategy of the runs as they ran. Runs store one
-    draft of each seat, so samples at equal cost cannot be told: the report says so.
+    draft of each seat, so samples at equal cost are unknown, and no arm is found to pay: the report says so.
 
     Args:
         store: the run store.
@@ -181,6 +181,7 @@ def evaluate_stored(store: Store | RunStore, grades: Mapping[str, Grade]) -> Eva
             "free": [arm for arm in FREE if arm != "sample"],
             "called": called,
             "samples": 1,
+            "equal_cost": False,
             "repeat": 1,
             "margin": 0.05,
             "best": None,

@@ -101,7 +101,8 @@ class Verdict:
         kind: the verdict.
         comparisons: against each baseline.
         p_value: the larger one of both comparisons, adjusted for the number of strategies.
-        more_items: how many more tasks would probably settle it; None unless the verdict is "cannot tell yet".
+        more_items: how many more tasks would probably settle it; None unless the verdict is "cannot tell yet", and
+            where no number of tasks would.
         reason: why, in a sentence.
     """
 

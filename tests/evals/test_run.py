@@ -297,6 +297,18 @@ def test_an_exported_set_has_letters_and_texts(tmp_path: Path) -> None:
     assert found[0]["metadata"]["scorer"] == {"kind": "choice"}
 
 
+@pytest.mark.parametrize(
+    ("seats", "count", "arms"),
+    [({"ann": 0.7}, 25, ["poll"]), ({"ann": 0.7}, 5, ["poll"]), ({"ann": 0.7, "bob": 0.6}, 25, ["single", "sample"])],
+)
+def test_seats_alone_are_reported_on_after_the_pilot(seats: dict[str, float], count: int, arms: list[str]) -> None:
+    report = evaluate(council_of(seats), tasks_of(count), arms=arms, samples=1)
+    assert (report.items, report.verdicts) == (count, ())
+    assert report.row("single:ann").accuracy.estimate > 0
+    assert "no arm of several seats" in report.answer
+    assert report.to_html()
+
+
 def test_the_recorded_journal_is_replayed() -> None:
     report = json.loads((FOLDER / "report.json").read_text())
     assert _rounded(replay(FOLDER).to_dict()) == _rounded(report)

@@ -8,6 +8,7 @@ import pytest
 
 from llm_council import Council, CouncilConfig
 from llm_council.errors import InvalidOption
+from llm_council.evals.report import EvalReport
 from llm_council.evals.stored import evaluate_stored, grades_path, read_grades, write_grade
 from llm_council.results import CouncilResult
 from llm_council.store import Store
@@ -52,6 +53,27 @@ def test_graded_runs_are_reported_on_without_a_call(stored: tuple[Council, Path,
     assert report.row("single:ann").usd == pytest.approx(0.001)
     assert any("one draft of each seat" in warning for warning in report.warnings)
     assert report.verdict("as it ran: revise").comparisons
+
+
+def test_stored_runs_never_pay_since_samples_at_equal_cost_are_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    # Wrong answers differ, so that the poll is far better than each of the seats.
+    world = World(seed="evals", options=40)
+    seats = [PricedSeat(0.6, world=world, name=name) for name in "abcde"]
+    council = Council(seats, config=CouncilConfig(), store=path, strategy="revise")
+    file = grades_path(str(path))
+    for item in range(40):
+        write_grade(file, council.run(f"What is item {item}?", schema=NUMBER).run_id, str(world.right_answer(item)))
+    report = evaluate_stored(Store(path), read_grades(file))
+    verdict = report.verdict("poll")
+    assert [one.baseline.partition(":")[0] for one in verdict.comparisons] == ["single"]
+    assert (verdict.comparisons[0].difference.low or 0.0) > 0.05
+    assert (verdict.kind, verdict.more_items) == ("cannot tell yet", None)
+    assert "samples at equal cost are unknown" in report.answer
+    assert "pays" not in {one.kind for one in report.verdicts}
+    assert report.row("poll").equal_samples is None
+    assert "samples at equal cost are unknown" in report.to_html()
+    assert EvalReport.from_dict(report.to_dict()) == report
 
 
 def test_a_run_that_is_right_needs_no_answer_and_a_wrong_one_does(stored: tuple[Council, Path, list[str]]) -> None:
