@@ -47,7 +47,7 @@ async def resume(
     _check_type(stored.plan, output_type)
     if stored.result is not None and stored.info.status in (Status.COMPLETED, Status.DEGRADED, Status.ABSTAINED):
         result = CouncilResult.from_dict(stored.result)
-        if output_type is None or result.output is None:
+        if output_type is None or not result.success or (result.output is None and output_type.problems(None)):
             return result
         typed = TypedOutput(output=output_type.read(result.output), value=result.output)
         return attrs.evolve(result, output=typed.output, typed=typed)

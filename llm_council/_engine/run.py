@@ -248,7 +248,9 @@ def _typed_output(
     The output of a strategy's own verdict may be any value: one that the type does not take is an error.
     """
     kind = state.output_type
-    if kind is None or not isinstance(final, Verdict) or final.output is None or final.error is not None:
+    if kind is None or not isinstance(final, Verdict) or final.error is not None:
+        return final, None
+    if final.output is None and kind.problems(None):  # a verdict without output, and not the answer null
         return final, None
     try:
         return final, TypedOutput(output=kind.read(final.output), value=final.output)

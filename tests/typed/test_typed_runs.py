@@ -73,6 +73,11 @@ ANSWER = {"verdict": "reject", "issues": [{"line": 3, "severity": "high"}], "due
 REVIEW = Review("reject", [Issue(3, Severity.HIGH)], date(2026, 12, 1), Decimal("1.10"))
 
 
+class Known(Enum):
+    SOMETHING = 1
+    NOTHING = None
+
+
 def seat(*answers: Any, name: str = "ann", drafts: str = "a draft") -> ScriptedProvider:
     """Return a seat whose answers of the last phases are these JSON values, in order."""
     texts = [answer if isinstance(answer, str) else json.dumps(answer) for answer in answers]
@@ -173,6 +178,14 @@ def test_a_float_may_be_answered_with_a_whole_number() -> None:
     result = Council(seats, config=CouncilConfig(), strategy="auto").run("What?", output_type=float)
     assert type(result.output) is float
     assert result.output == 2.0
+
+
+def test_null_may_stand_for_a_member_of_an_enum(tmp_path: Path) -> None:
+    asked = Council([seat(None)], config=CouncilConfig(), store=tmp_path / "runs.db")
+    result = asked.run("What?", output_type=Known)
+    assert (result.status, result.output, result.output_value) == ("completed", Known.NOTHING, None)
+    assert asked.resume(result.run_id, output_type=Known).output is Known.NOTHING
+    assert asked.replay(result.run_id, output_type=Known).output is Known.NOTHING
 
 
 def test_str_is_prose_without_json() -> None:
