@@ -1,6 +1,7 @@
 """The answer that seats vote on: how they are asked for it, how it is read from a draft, which answers are equal.
 
-Code decides what is equal, never a model. An answer that cannot be read is no answer, and still counts as a vote.
+Code decides which answers are equal, never a model. A draft whose answer cannot be read votes for no answer; its seat
+still counts in the denominator of shares.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class AnswerForm:
 
     @property
     def instruction(self) -> str:
-        """What to add to the question, so that the answer can be read; empty where the schema says it."""
+        """What to add to the question, so that the answer can be read; empty if drafts have the form of the schema."""
         match self.kind:
             case AnswerKind.JSON:
                 return ""
@@ -145,7 +146,7 @@ class AnswerForm:
         return self._answer(value, canonical(value), _as_word(value))
 
     def answer_of(self, value: Any) -> Answer:
-        """Return the answer of a value of the schema, to be compared with those of drafts."""
+        """Return the answer that a value of the schema gives, so that it can be compared with the answers of drafts."""
         if self.kind == AnswerKind.JSON:
             return self._json_answer(value)
         if self.kind == AnswerKind.TEXT:
@@ -179,6 +180,10 @@ class AnswerForm:
 def form_of(schema: Mapping[str, Any] | None, vote_on: Sequence[str] = ()) -> AnswerForm:
     """Return what seats vote on: the parts ``vote_on`` of a JSON value, else what the schema says, else a line of text.
 
+    Args:
+        schema: JSON Schema of the answer; None for free text.
+        vote_on: paths of the parts that are compared, such as ``$.verdict``; empty compares the whole answer.
+
     Raises:
         InvalidOption: ``vote_on`` without a schema, or with a path that the schema does not have.
     """
@@ -210,7 +215,14 @@ def same_words(text: str, words: str) -> bool:
 
 
 def with_common_keys(answers: Mapping[str, Answer]) -> dict[str, Answer]:
-    """Give numbers that are equal within ``TOLERANCE`` the same key; other answers have it already."""
+    """Give numbers that are equal within ``TOLERANCE`` the same key; other equal answers have one key already.
+
+    Args:
+        answers: the answers, by the name of the draft or seat.
+
+    Returns:
+        The same answers by the same names.
+    """
     numbers = sorted(
         ((Decimal(str(answer.value)), seat) for seat, answer in answers.items() if answer.kind == AnswerKind.NUMBER)
     )
@@ -269,7 +281,7 @@ def _answer_line(text: str) -> str:
 
 
 def _read_choice(words: str, options: Sequence[Any]) -> Any:
-    """Return the option that is written, or the one whose letter is; None if none is, or several are."""
+    """Return the option whose text or letter is written; None if none is, or several are."""
     keys = {words_key(_as_word(option)): option for option in options}
     said = words_key(words)
     if said in keys:
@@ -344,7 +356,7 @@ def words_key(text: str) -> str:
 
 
 def canonical(value: Any) -> str:
-    """Return a JSON value as text that is the same for equal values: 1.0 is 1, and the order of keys says nothing."""
+    """Return a JSON value as text that is the same for equal values: 1.0 is 1, and the order of keys does not count."""
     return json.dumps(_with_integers(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 

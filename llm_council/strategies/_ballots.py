@@ -1,4 +1,4 @@
-"""The ballots of a vote: the answers that drafts give, who speaks for an answer, and what a vote tells."""
+"""The ballots of a vote: the answers of drafts, their count, and the draft that stands for the winning answer."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Ballots:
         return self._read[draft.name]
 
     def answers_of(self, drafts: Sequence[Draft]) -> dict[str, Answer]:
-        """Return the answers of these drafts that could be read, by the name of the vote."""
+        """Return the answers of these drafts that could be read, by seat or by draft, as ``by_seat`` says."""
         answers = self.answers
         return {self._vote(draft): answers[draft.name] for draft in drafts if draft.name in answers}
 
@@ -68,7 +68,7 @@ class Ballots:
         return draft.seat if self._by_seat else draft.name
 
     def merge(self, groups: Sequence[Sequence[str]]) -> None:
-        """Give the keys of each group the first one of them: the answers say the same in other words."""
+        """Count the answers of each group as one: all keys of the group are replaced by its first."""
         self._merged = {key: group[0] for group in groups for key in group}
         self._may_merge = False
 
@@ -89,7 +89,15 @@ class Ballots:
         return count
 
     def spokesman(self, key: str | None, drafts: Sequence[Draft]) -> Draft:
-        """Return the draft that speaks for an answer: that of the largest weight, then the nearest to the others."""
+        """Return the draft that stands for an answer.
+
+        Of the drafts that give the answer, it is the one of the largest weight, then the one that shares most words
+        with the others.
+
+        Args:
+            key: key of the answer; at least one draft gives it.
+            drafts: the drafts.
+        """
         answers, weights = self.answers, self._weights or {}
         voters = [draft for draft in drafts if _key(answers, draft) == key]
         most = max(weights.get(draft.name, 0.0) for draft in voters)
@@ -101,7 +109,7 @@ class Ballots:
     def dissent(
         self, winner: str | None, answers: Mapping[str, Answer], drafts: Sequence[Draft]
     ) -> tuple[Dissent, ...]:
-        """Return the answers of drafts that are not the winner, those of most drafts first."""
+        """Return the answers that did not win, the one of the largest weight first."""
         voters: dict[str, list[Draft]] = {}
         for draft in drafts:
             answer = answers.get(self._vote(draft))
@@ -117,7 +125,7 @@ class Ballots:
         return sum(1.0 if self._weights is None else self._weights.get(self._vote(draft), 0.0) for draft in drafts)
 
     def facts(self, tally: Tally, drafts: Sequence[Draft]) -> dict[str, Any]:
-        """Return the fields of a verdict that tell about the vote."""
+        """Return the fields of ``Verdict`` about the vote: answers, tally, agreement, dissent and otherwise."""
         answers = self.answers_of(drafts)
         winning = [answer.shown for answer in answers.values() if answer.key == tally.winner]
         return {
@@ -137,7 +145,7 @@ def reason_to_abstain(tally: Tally, abstain_below: float | None) -> str | None:
 
     Args:
         tally: the count.
-        abstain_below: share of all seats below which there is no answer; None for none.
+        abstain_below: share of all seats, from 0 to 1, below which there is no answer; None sets no limit.
     """
     if tally.winner is None:
         return "no seat gave an answer that could be read"

@@ -1,4 +1,4 @@
-"""What drafts in prose answer, beside the answer of a run: who dissents, and whether most drafts were overruled."""
+"""Compare the answer of a run with its drafts in prose: who dissents, and whether most drafts are overruled."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ __all__ = ["with_answers_of_drafts"]
 
 
 def with_answers_of_drafts(table: Table, verdict: Verdict, who: str) -> Verdict:
-    """Return the verdict with what the drafts answer, and whether most of them were overruled.
+    """Return the verdict with the answers of the drafts, the dissent, and whether most drafts were overruled.
 
-    Only numbers, yes or no, and choices can be told from drafts, which do not have the form of the schema.
+    The drafts are prose, so only numbers, yes or no, and choices can be read from them. For other schemas, and without
+    one, the verdict is returned unchanged.
 
     Args:
         table: the table of the run.
-        verdict: its answer; one that abstains has the answers of the drafts, and all of them dissent.
+        verdict: the answer of the run. If it abstains, all drafts dissent.
         who: who gave the answer, for the warning, such as "the chair".
     """
     form = form_of(table.plan.schema)

@@ -1,4 +1,4 @@
-"""A vote on each part of an object by itself. The parts that win may never have stood together in one draft."""
+"""A vote on each part of an object by itself. The winning parts may come from different drafts."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def countable_fields(schema: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def _target(schema: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a reference to a definition of the same schema means, as pydantic writes enums; else the part."""
+    """Return the definition that a part refers to with ``$ref``, as pydantic writes enums; else the part itself."""
     name = str(part.get("$ref", "")).removeprefix("#/$defs/")
     found = schema.get("$defs", {}).get(name) if "$ref" in part else None
     return found if isinstance(found, Mapping) else part
 
 
 class FieldCount(Plurality):
-    """The count of whole answers, and beside it one of each field, which decide.
+    """The count of whole answers, with a count of each field. The counts of the fields decide.
 
     Attributes:
         fields: count of each field by its path.
@@ -139,9 +139,10 @@ class FieldBallots(Ballots):
         return None if part is None else part.key
 
     def compose(self, tally: Tally, drafts: Sequence[Draft]) -> tuple[Tally, Any]:
-        """Return an object of the parts that won, and its count.
+        """Return the tally and the object made of the parts that won.
 
-        If the schema refuses it, the object is that of the draft that has most of them, which the count then names.
+        If the schema refuses that object, the object of the draft with most winning parts is returned, and the tally
+        names that draft's answer as the winner.
         """
         best = self.spokesman(tally.winner, drafts)
         value = deepcopy(self.answers[best.name].value)
@@ -157,7 +158,7 @@ class FieldBallots(Ballots):
         return attrs.evolve(tally, winner=whole.key, composed=False), whole.value
 
     def facts(self, tally: Tally, drafts: Sequence[Draft]) -> dict[str, Any]:
-        """Return the fields of a verdict that tell about the vote."""
+        """Return the fields of ``Verdict`` about the vote; see ``Ballots.facts``."""
         facts = super().facts(tally, drafts)
         if tally.fields and tally.winner is not None:
             # A field whose tie was broken by chance says least.
@@ -180,7 +181,7 @@ def _parts_at(path: Sequence[str], answers: Mapping[str, Answer]) -> dict[str, A
 
 
 def _replaced(value: Any, steps: Sequence[str], part: Any) -> Any:
-    """Return a value with one part replaced, or removed if the part is nowhere; a place that is missing stays so."""
+    """Return a value with one part replaced, or removed for ``_NOWHERE``; a missing parent stays missing."""
     if not steps:
         return value if part is _NOWHERE else part
     holder = part_of(value, steps[:-1])

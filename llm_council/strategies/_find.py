@@ -93,7 +93,7 @@ def get_strategy(name: str, /, **options: Any) -> Strategy:
 
 
 def configured(chosen: object, tables: Mapping[str, Mapping[str, Any]], **options: Any) -> Strategy:
-    """Return the strategy that a caller or a configuration means.
+    """Return the strategy that a caller or a configuration chose.
 
     Args:
         chosen: a strategy, the name of a table, or the name of a strategy.

@@ -1,4 +1,4 @@
-"""Ask a seat which texts say the same, and check that what it says is a partition of them."""
+"""Ask a seat which answers say the same; its reply counts only if each answer is in exactly one group."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LABEL = re.compile(r"\b[A-Z]{1,3}\b")
 
 
 async def group_answers(table: Table, answers: Mapping[str, Answer]) -> list[list[str]] | None:
-    """Return the keys of these answers in groups of those that say the same; None if no seat could group them.
+    """Return the keys of these answers, grouped by meaning; None if no seat could group them.
 
     Args:
-        table: the table.
-        answers: one answer for each key, in the order that the keys of a group are to have.
+        table: the seats of the run.
+        answers: key -> an answer with that key. Keys in a group have the same order.
     """
     # Only the answers are shown, not the drafts: a seat is to compare what they say, and not how well.
     texts = {key: Draft(seat=key, response=GenerateResponse(text=answer.shown)) for key, answer in answers.items()}

@@ -1,4 +1,4 @@
-"""What judges say of drafts: how it is read, and which draft it makes the best. Code counts, never a model."""
+"""Read the replies of judges, and count which draft they prefer: by scores or in pairs. Code counts, never a model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,16 @@ _BETTER = re.compile(
 
 
 def read_scores(text: str, labels: Collection[str], criteria: int = 1) -> dict[str, float] | None:
-    """Return the score of each label: the mean of its numbers; None unless each has one for each criterion."""
+    """Return the score of each label, from 0 to 10: the mean over its criteria.
+
+    Args:
+        text: the reply of a judge.
+        labels: labels of the texts that the judge saw.
+        criteria: how many numbers each label must have.
+
+    Returns:
+        label -> score; None unless each label has a number for each criterion.
+    """
     scores: dict[str, float] = {}
     for line in _SCORE.finditer(text):
         label = line["label"].upper()
@@ -60,7 +69,8 @@ def read_better(text: str, labels: Collection[str]) -> str | None:
 class ScoreCount:
     """Counts scores: a draft has the median over judges of its standard score among the drafts that a judge saw.
 
-    Standard scores make a severe judge and a mild one equal: only how a judge tells drafts apart counts.
+    A standard score is the score minus the judge's mean, over the judge's standard deviation. It makes a severe and a
+    mild judge count alike.
 
     Args:
         drafts: names of the drafts.
@@ -105,7 +115,7 @@ class ScoreCount:
         return all(worst[leader] > best[name] + _ROUNDING for name in scores if name != leader)
 
     def tally(self, chance: Random) -> Tally:
-        """Return the count; judges who compared the drafts break a tie, and else ``chance``."""
+        """Return the count. A tie goes to the draft that more judges scored higher, else ``chance`` decides."""
         points = {name: median(given) if given else 0.0 for name, given in self._standard_scores().items()}
         read = [judgement for judgement in self.judgements.values() if judgement is not None]
 
@@ -188,7 +198,7 @@ class PairCount:
         )
 
     def tally(self, chance: Random) -> Tally:
-        """Return the count; the comparison of drafts that are level breaks a tie, and else ``chance``."""
+        """Return the count. A tie goes to the draft that more judges preferred in pairs, else ``chance`` decides."""
         read = self.judgements()
 
         def wins(one: str, other: str) -> float:
@@ -212,7 +222,7 @@ def _count(points: Mapping[str, float], wins: Callable[[str, str], float], chanc
     Args:
         points: the points.
         wins: returns how often judges preferred one draft to another; breaks ties.
-        chance: breaks those that are left.
+        chance: breaks the ties that are left.
     """
     ordered = dict(sorted(points.items(), key=lambda entry: (-entry[1], entry[0])))
     first, second, *_ = [*ordered.values(), 0.0]

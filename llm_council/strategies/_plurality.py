@@ -1,4 +1,4 @@
-"""Count votes by plurality, and say when the count is decided."""
+"""Count votes by plurality, and report when the votes that are missing can no longer change the result."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Plurality:
         return dict(sorted(points.items(), key=lambda entry: (-entry[1], entry[0])))
 
     def is_open(self, abstain_below: float | None = None) -> bool:
-        """Return True while the seats that have not voted can still change the winner, or whether there is one.
+        """Return True while the missing votes can still change the winner, or decide whether there is one.
 
         A possible tie counts as a change, because chance would break it.
 
         Args:
-            abstain_below: share below which there is no winner.
+            abstain_below: share of all weights, from 0 to 1, below which there is no winner; None sets no limit.
         """
         left = fsum(w for seat, w in self._weights.items() if seat not in self._ballots and seat not in self._failed)
         points: list[float] = [*self.standing().values(), 0.0, 0.0]
@@ -73,7 +73,7 @@ class Plurality:
         return abstain_below is not None and self._share(first) < abstain_below <= self._share(most)
 
     def least_votes(self, waiting: Sequence[str], abstain_below: float | None = None) -> int:
-        """Return after how many more votes the count may be decided at the earliest.
+        """Return the smallest number of further votes that can decide the count.
 
         Args:
             waiting: the seats that have not voted, in the order in which they will be asked; one or more.
@@ -113,7 +113,7 @@ class Plurality:
         )
 
     def _of_the_strongest(self, tied: Sequence[str]) -> list[str]:
-        """Return those of the tied answers that the seat with the largest weight among their seats gave."""
+        """Return the tied answers whose heaviest seat has the largest weight of all seats that gave a tied answer."""
         most = {
             key: max(weight for seat, weight in self._weights.items() if self._ballots.get(seat) == key) for key in tied
         }

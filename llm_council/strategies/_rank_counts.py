@@ -1,7 +1,7 @@
-"""Counts of what reviewers say of drafts: rankings by Borda or Copeland, or approvals. Code counts, never a model.
+"""Count the reviews of drafts: rankings by Borda or Copeland, or approvals. Code counts, never a model.
 
-Each count says when it is decided: when no missing review, whatever it says, can change the first place. A possible tie
-is open.
+A count is decided once no missing review can change the first place, whatever that review says. While a tie for the
+first place is possible, the count is not decided.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class RankCount(ABC):
         self.said: dict[str, tuple[str, ...] | None] = {}
 
     def cast(self, reviewer: str, order: Sequence[str] | None) -> None:
-        """Count the drafts that a reviewer names, the best first; None if there is nothing that can be read."""
+        """Count the drafts that a reviewer names, the best first; None if its review cannot be read."""
         self.said[reviewer] = None if order is None else tuple(name for name in order if name in self.drafts)
 
     @property
@@ -65,9 +65,13 @@ class RankCount(ABC):
 
     @abstractmethod
     def worst_case(self, leader: str, rival: str) -> tuple[float, float]:
-        """Return the points of two drafts if all missing reviews are the worst for the first, and best for the other.
+        """Return the points of both drafts if every missing review is as bad as possible for the leader.
 
-        One and the same review can be both, so that no reviews bring the second draft nearer to the first one.
+        Each missing review then has the rival first and the leader last: no other reviews bring the rival nearer to the
+        leader, or further past it.
+
+        Returns:
+            The points of the leader, and those of the rival.
         """
 
     @abstractmethod
@@ -86,7 +90,7 @@ class RankCount(ABC):
         return [self.worst_case(leader, rival) for rival in self.drafts if rival != leader]
 
     def pairwise(self) -> dict[str, dict[str, float]]:
-        """Return how many reviewers put each draft before each other one."""
+        """Return draft -> other draft -> number of reviewers that put the first before the other."""
         wins = {one: {other: 0.0 for other in self.drafts if other != one} for one in self.drafts}
         for reviewer, order in self.said.items():
             for one, other in self._preferences(reviewer, order or ()):
@@ -234,7 +238,11 @@ class ApprovalCount(RankCount):
         return self.points()[draft] / max(1, sum(reviewer != draft for reviewer in self.reviewers))
 
     def is_settled(self, abstain_below: float | None) -> bool:
-        """Return True once no missing review can change the first place, or whether it has enough approvals."""
+        """Return True once no missing review can change the first place, or whether it has enough approvals.
+
+        Args:
+            abstain_below: share of a draft's reviewers, from 0 to 1, that must call it good; None sets no limit.
+        """
         if not self.waiting:
             return True
         if abstain_below is None:

@@ -23,9 +23,9 @@ __all__ = ["Auto"]
 class Auto(Strategy):
     """Choose by the schema: poll what can be counted, and synthesise prose and free objects. The default strategy.
 
-    Numbers, yes or no, listed values, and the parts of an object that ``vote_on`` names are polled; most of what talk
-    among models gains, a vote gains too (arXiv 2508.17536). One seat answers alone. The plan's notes say what was
-    chosen, and why.
+    Numbers, yes or no, listed values, and the parts of an object that ``vote_on`` names are polled: a vote alone
+    reaches most of the gain of a debate among models (arXiv 2508.17536). A council of one seat answers alone
+    (``Single``). The plan's notes say what was chosen, and why.
 
     Attributes:
         vote_on: parts of the answer that are compared, as paths: ``("$.verdict",)``.

@@ -49,7 +49,7 @@ class Roster:
         chair: name of the seat that the caller wants to write the answer; None leaves the choice to the strategy.
         drafters: names of the seats that the caller wants to draft; None likewise.
         quorum: seats that must answer; None means one.
-        critique: False if the role goes without a critique.
+        critique: False if the role skips the critique of drafts.
         subagent: name of the role.
         schema: JSON Schema of the answer; None for free text.
         max_repairs: how often a seat is asked to repair an answer that does not match its schema.
@@ -182,7 +182,7 @@ class Verdict:
         tally: the count.
         agreement: how far the seats agree.
         dissent: the answers that did not win.
-        otherwise: what other strategies would have said of the same drafts: ``"single:ann"`` is the answer of ann
+        otherwise: what other strategies would have answered with the same drafts: ``"single:ann"`` is the answer of ann
             alone.
         judgements: what judges said of the drafts.
         bias: how far judgements depend on what they should not: ``"first_slot_rate"``, the share of choices for the
@@ -218,7 +218,7 @@ class Table(ABC):
     """The seats of one run, as its strategy sees them.
 
     Every call has a name made of phase, seat, round and number. A resumed run finds the answers of its first process by
-    these names, so a strategy must ask the same again: let it decide by the answers and ``random`` alone.
+    these names, so a strategy must ask the same questions again: decide by the answers and ``random`` alone.
     """
 
     @property
@@ -239,7 +239,7 @@ class Table(ABC):
     @property
     @abstractmethod
     def time_left(self) -> float:
-        """Seconds until the deadline of the run; infinite without one. No reason to decide by: see the class."""
+        """Seconds until the deadline of the run; infinite without one. Do not decide by it: see the class."""
 
     @property
     @abstractmethod
@@ -261,8 +261,7 @@ class Table(ABC):
 
         Args:
             seats: names of the seats; None means the drafters of the plan, whom the other seats may replace.
-            samples: how many drafts each seat is to have been asked for in all: 3 asks a seat that has drafted once for
-                two more.
+            samples: drafts of each seat in the whole run: with 3, a seat that has drafted once is asked for two more.
             instructions: what to add to the question.
             enough: called with the drafts of this call so far, failed ones included, once the quorum is there; True
                 cancels those that are still being written.
@@ -350,8 +349,8 @@ class Table(ABC):
     async def finish(self, answer: Draft | Reply, *, value: Any = None) -> Verdict:
         """Return a text of a seat as the final answer.
 
-        With a schema, an answer that was asked for in its form is validated and repaired. Of any other, its author
-        writes the form, or another seat if that fails.
+        With a schema, an answer that was asked for in its form is validated and repaired. Any other text is brought
+        into the form of the schema by its author, or by another seat if that fails.
 
         Args:
             answer: the text.
@@ -378,7 +377,7 @@ class Table(ABC):
 
     @abstractmethod
     def child(self, name: str) -> Table:
-        """Return this table for a strategy inside a strategy: the names of its calls and its chance are its own."""
+        """Return a table for a strategy inside a strategy; names of calls and ``random`` are its own."""
 
     @abstractmethod
     def note(self, text: str) -> None:
@@ -389,7 +388,7 @@ class Strategy(ABC):
     """How seats deliberate.
 
     A subclass is a frozen attrs class whose fields are its options: plain JSON values, which the plan of a run holds so
-    that another process can resume it. It keeps nothing of a run.
+    that another process can resume it. It must not store the state of a run.
 
     Attributes:
         name: the name by which users choose it; that of its entry point.

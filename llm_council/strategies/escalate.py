@@ -1,4 +1,4 @@
-"""``Escalate``: cheap seats answer first, and dearer ones are asked only if they disagree."""
+"""``Escalate``: cheap seats answer first; expensive seats are asked only if these disagree."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _last = must_be("'poll' or 'revise'", lambda value: value in ("poll", "revise"))
 class Escalate(Strategy):
     """Ask the seats in groups, the cheap ones first, and stop once a group agrees.
 
-    The drafts of earlier groups stay votes. This bounds cost, and the harm of further seats; it cannot repair what the
-    first seats get wrong together. What is compared follows from the schema, as in ``Poll``. Within a group every
-    seat is waited for, because its draft is a vote in the next one.
+    The drafts of earlier groups stay votes. This bounds the cost. If the first seats make the same mistake, no further
+    seat is asked. What is compared follows from the schema, as in ``Poll``. Within a group every seat is waited for,
+    because its draft is a vote in the next one.
 
     Attributes:
         rungs: names of seats in groups, in the order in which they are asked, the cheapest first. Empty makes the first

@@ -46,11 +46,11 @@ class Judge(Strategy):
 
     Attributes:
         mode: ``"score"`` asks each judge once for a score of each draft, and takes the median over judges of standard
-            scores. ``"pair"`` asks each judge for the better one of each two drafts, in both orders, and counts a
-            judge that changes its mind half for each: more calls, and no advantage for the first place.
+            scores. ``"pair"`` asks each judge for the better draft of every pair, in both orders; a judge whose choice
+            depends on the order gives half a point to each. It takes more calls, and no draft gains by being first.
         judges: names of seats that judge and do not draft, if possible of another vendor than those that draft. Empty
             lets all seats draft and judge.
-        criteria: what each draft gets a score for; the score is their mean. Empty asks for one score.
+        criteria: what each draft gets a score from 0 to 10 for; its score is their mean. Empty asks for one score.
         floor: median score of the best draft below which the council abstains, with ``mode="score"``; from 0 to 10.
     """
 
@@ -155,7 +155,7 @@ class Judge(Strategy):
         return count
 
     async def _compare(self, table: Table, drafts: Sequence[Draft], judges: Sequence[str]) -> PairCount:
-        """Ask each judge for the better one of each two drafts that are not its own, in both orders."""
+        """Ask each judge for the better draft of every pair of drafts of others, in both orders."""
         asks, comparisons = [], []
         for judge in judges:
             others = [draft for draft in drafts if draft.seat != judge]
@@ -200,7 +200,7 @@ def _by_single_judges(judges: Sequence[str], judgements: Sequence[Judgement]) ->
 
 
 def _bias(table: Table, judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Return how far judgements depend on the order and the family of drafts, as far as it can be told."""
+    """Return how far judgements depend on order and provider of drafts; what cannot be computed is left out."""
     found: dict[str, float] = {}
     pairs = [judgement.consistent for judgement in judgements if judgement.consistent is not None]
     if pairs:

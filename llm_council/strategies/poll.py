@@ -68,10 +68,10 @@ class Poll(Strategy):
             schema at once, and the winner's whole answer is returned.
         weights: path of a file of measured accuracy that ``council eval --weights`` wrote, or its table of seats: see
             ``llm_council.strategies.seat_accuracy``. It is refused for seats, models and kinds of answers that were not
-            measured. Or the weight of each seat by name, from measured accuracy, never from a model's own confidence; a
-            seat that is left out has 0. None gives each seat the same.
-        abstain_below: share of all seats below which the council abstains; None never abstains while an answer can be
-            read.
+            measured. Or a weight for each seat by name, 0 or more; a seat that is left out has 0. Derive weights from
+            measured accuracy, not from a model's own confidence. None gives each seat the same weight.
+        abstain_below: share of all seats, from 0 to 1, below which the council abstains; None abstains only if no
+            answer can be read.
         grouping: what finds texts in other words equal: ``"code"`` compares them without case, punctuation and
             articles; ``"model"`` asks a seat, if possible one that has not drafted, which answers say the same. Other
             kinds of answers are always compared by code.
@@ -224,7 +224,7 @@ class Poll(Strategy):
         return drafts, vote.count(drafts, failed), decided_after
 
     async def _ask_in_turn(self, table: Table, vote: Ballots) -> _Votes:
-        """Ask as many seats at once as may decide the vote at the least, and go on until it is decided."""
+        """Ask the fewest seats that can decide the vote at once, then the next ones, until it is decided."""
         seats, quorum = list(vote.seats), table.budget.quorum or 1
         drafts: tuple[Draft, ...] = ()
         asked, count = 0, vote.count(())

@@ -35,9 +35,9 @@ _Counted: TypeAlias = tuple[RankCount, int | None, int]
 class Rank(Strategy):
     """Let the seats rank each other's drafts, and return the winning draft unchanged.
 
-    Reviews are cancelled once they cannot change the first place. Of drafts that are level, the one with more second
-    places wins, then the run's seed decides. With a schema, the author of the winning draft brings it into that form.
-    Also known as ``vote``.
+    Reviews are cancelled once they cannot change the first place. Of drafts with equal points, the one with more
+    second places wins, then the run's seed decides. With a schema, the author of the winning draft brings it into that
+    form. Also known as ``vote``.
 
     Attributes:
         rule: how reviews are counted. ``"borda"`` counts places; ``"copeland"`` counts the other drafts that fewer
@@ -116,7 +116,7 @@ class Rank(Strategy):
             reviewers = [name for name in table.plan.reviewers if name not in absent]
             count = (BordaCount if self.rule == "borda" else CopelandCount)(drafts, reviewers)
             for review in reviews:
-                # One draft of two or more says nothing, and neither does a reviewer that failed.
+                # A ranking that names one of several drafts compares nothing, and a failed reviewer ranked nothing.
                 is_read = len(review.ranking) > 1 or len(review.labels) == 1
                 count.cast(review.seat, review.ranking if is_read else None)
             return count
@@ -163,7 +163,7 @@ class Rank(Strategy):
 
 
 def _by_other_rules(count: RankCount, by_seed: Sequence[str]) -> dict[str, str | None]:
-    """Return the authors that the other counts of the same rankings choose."""
+    """Return the rule -> author of the draft that wins if the same rankings are counted by the other rules."""
     found: dict[str, str | None] = {}
     for other in (BordaCount, CopelandCount):
         if not isinstance(count, ApprovalCount | other):

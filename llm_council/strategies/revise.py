@@ -46,7 +46,8 @@ class Revise(Strategy):
         anchor: True keeps the answer of the first majority unless another one won over two seats and lost none of those
             that had it: a guard against seats that give in to each other. False lets the last votes decide.
         vote_on: parts of the answer that are compared, as paths: ``("$.verdict",)``.
-        abstain_below: share of all seats below which the council abstains.
+        abstain_below: share of all seats, from 0 to 1, below which the council abstains; None abstains only if no
+            answer can be read.
     """
 
     name: ClassVar[str] = "revise"
@@ -152,7 +153,7 @@ class Revise(Strategy):
 
     @staticmethod
     def _may_replace(opening: Tally, last: Tally, before: Mapping[str, str], after: Mapping[str, str]) -> bool:
-        """Return True if the last winner may replace the answer of the first majority, if there was one."""
+        """Return True if there was no first majority, or if the last winner may replace its answer."""
         if opening.winner == last.winner or opening.share <= 1 / 2:
             return True
         had = {seat for seat, key in before.items() if key == last.winner}

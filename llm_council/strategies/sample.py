@@ -32,7 +32,7 @@ class Sample(Strategy):
     gives no draft at all. What is compared follows from the schema, as in ``Poll``.
 
     Attributes:
-        k: the most drafts.
+        k: the most drafts, 2 or more.
         stop: no more drafts are asked for once the leading answer stays ahead of the second with this probability
             (Adaptive-Consistency, arXiv 2305.11860): with 0.95, after four equal answers. 1 ends only where the drafts
             that are left cannot change the winner.
@@ -55,7 +55,7 @@ class Sample(Strategy):
         form = form_of(roster.schema, self.vote_on)
         chosen = default_drafters(roster, (roster.chair or roster.names[0],))[:1]
         is_shaped = roster.schema is not None and form.kind == AnswerKind.TEXT
-        # Every other seat may replace one that fails, and each is given up after the drafts that it is asked for first.
+        # Each other seat may replace one that fails; a seat is given up if none of its first drafts succeeds.
         most_drafts = self.k + (len(roster.names) - 1) * self._next_drafts([], self.k)
         return Steps(
             phases=(
@@ -111,7 +111,7 @@ class Sample(Strategy):
     def _next_drafts(self, votes: Sequence[float], left: int) -> int:
         """Return how many drafts to ask for at once; 0 if the answers are settled.
 
-        They are as many as are needed at least to settle them, so that no more are asked for than one by one.
+        It is the smallest number of drafts that can settle the answers. Asking one by one would take as many drafts.
 
         Args:
             votes: drafts of each answer, the largest first.

@@ -1,4 +1,4 @@
-"""Measured accuracy of seats, and the weights that a vote takes from it. ``council eval --weights`` writes such files.
+"""Measured accuracy of seats, and the weights that follow. ``council eval --weights`` writes such files.
 
 A file is TOML: for each seat its provider and model, and for each kind of answer the share of right answers, the number
 of tasks behind it, and how many answers a task had::
@@ -62,10 +62,10 @@ class KindAccuracy:
     """How often a seat is right where answers are of one kind.
 
     Attributes:
-        accuracy: share of right answers; ``council eval`` draws it towards the mean of all seats, as few tasks say
-            little.
+        accuracy: share of right answers, from 0 to 1. ``council eval`` shrinks it towards the mean of all seats,
+            because few tasks give an uncertain estimate.
         tasks: number of tasks behind it.
-        options: how many answers a task has, on the average.
+        options: mean number of possible answers of a task, 2 or more.
     """
 
     accuracy: float = attrs.field(validator=_share)
@@ -161,7 +161,7 @@ def as_toml(seats: Mapping[str, SeatAccuracy], *, title: str = "") -> str:
 
 
 def _word(text: str) -> str:
-    """Return a basic string of TOML: as JSON has it, but without halves of surrogate pairs, and with DEL escaped."""
+    """Return a TOML basic string: a JSON string with other characters than ASCII as they are, and DEL escaped."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -190,8 +190,8 @@ def weights_of(
         options: how many answers are possible; None takes the number that was measured.
 
     Raises:
-        InvalidOption: a seat was not measured, or on fewer than ``FEWEST_TASKS`` tasks, or with another model, or no
-            seat is better than chance. Weights that do not hold would be worse than none.
+        InvalidOption: a seat was not measured, or on fewer than ``FEWEST_TASKS`` tasks, or with another model; or no
+            seat is better than chance. Wrong weights would be worse than none.
     """
     weights = {}
     for seat in seats:

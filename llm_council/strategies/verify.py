@@ -89,7 +89,7 @@ class Verify(Strategy):
 
     A seat writes questions about the answer, and two seats other than its author answer each one without having seen
     the answer (factored verification, arXiv 2309.11495). If an answer contradicts a claim and none confirms it, the
-    author corrects its answer once. What is still claimed is reported, not hidden.
+    author corrects its answer once. Contradicted claims that the answer still makes are reported in the warnings.
 
     For q questions this takes up to 2q + 3 calls: one that writes the questions; two answers to each, so that a right
     claim need not be changed because one seat is mistaken; one that compares answers in other words than the claims;
@@ -98,7 +98,7 @@ class Verify(Strategy):
     Attributes:
         of: the strategy that answers: an object, a name, or a table such as ``{"kind": "judge", "mode": "pair"}``. It
             is stored by name, so a strategy of your own needs an entry point.
-        questions: the most questions.
+        questions: the most questions, from 1 to 8.
     """
 
     name: ClassVar[str] = "verify"
@@ -117,7 +117,7 @@ class Verify(Strategy):
         steps = self._inner().plan(roster)
         author = (steps.chairs or roster.names)[0]
         others = [name for name in roster.names if name != author]
-        # As many as there may be: who writes the answer is known once it is written.
+        # The largest number possible: the author is only known once the answer is written.
         checks = [others[number % len(others)] for number in range(self.questions * min(_CHECKERS, len(others)))]
         asked = (others[0], *checks, others[0], author)
         return attrs.evolve(
@@ -229,7 +229,7 @@ def read_questions(text: str) -> list[tuple[str, str]]:
 
 
 def read_comparison(text: str) -> dict[int, CheckVerdict]:
-    """Return what a seat says of each number; the last word counts."""
+    """Return number -> verdict; of several lines with one number, the last counts."""
     return {int(line["number"]): _VERDICTS[line["word"].lower()] for line in _COMPARED.finditer(text)}
 
 
