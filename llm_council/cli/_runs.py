@@ -119,6 +119,8 @@ def _show(found: StoredRun) -> None:
         ("task", f"{_cut(info.task)} (for {role})"),
         ("seats", ", ".join(seats)),
     ]
+    if plan.files:
+        lines.append(("files", ", ".join(f"{file.name} ({file.kind})" for file in plan.files)))
     if plan.history:
         lines.append(("follows", info.follows or "turns that the caller gave"))
         lines += [("earlier", _cut(past.task) or "(an answer)") for past in plan.history]

@@ -140,6 +140,8 @@ def name_refused(data: bytes) -> str | None:
         return "a video: give single pictures, or its sound"
     if data[257:262] == b"ustar":  # the header block of tar, in the standard of POSIX for pax
         return _ARCHIVE
+    if b"%PDF-" in data[:1024]:  # some readers take it, and no vendor says so
+        return "a PDF behind other bytes: remove these, or save it anew"
     return next((words for start, words in _REFUSED if data.startswith(start)), None)
 
 

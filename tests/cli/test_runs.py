@@ -59,6 +59,12 @@ def test_a_replay_prints_what_the_run_printed(council: Council, seat: ScriptedPr
     assert len(seat.requests) == asked
 
 
+def test_show_names_the_files_of_a_run(council: Council, seat: ScriptedProvider) -> None:
+    Path("notes.txt").write_text("Notes.")
+    assert council("run", "-p", "scripted", "Where?", "-f", "notes.txt", "-f", "notes.txt")[0] == 0
+    assert "files    notes.txt (text), notes.txt (text)\n" in council("runs", "show", "last")[1]
+
+
 def test_an_interrupted_run_is_resumed(council: Council, seat: ScriptedProvider, tmp_path: Path) -> None:
     run = stored(council)
     asked = len(seat.requests)

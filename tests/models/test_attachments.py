@@ -93,6 +93,7 @@ def test_any_bytes_are_a_file_or_are_refused_and_a_file_is_stored_without_them(t
         (b"7z\xbc\xaf\x27\x1c\0\4", "an archive"),
         (MOVIE % b"vide", "a video"),
         (b"\x7fELF\2\1\1\0", "no image, PDF or sound that is known"),
+        (b"\0 \xff%PDF-1.7\n", "a PDF behind other bytes"),
         (b"a\0b", "is not UTF-8 text"),
         (b"\xfe\x01\x02", "no image, PDF or sound that is known"),
     ],
