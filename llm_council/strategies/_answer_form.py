@@ -46,14 +46,18 @@ _LINE = re.compile(
 )
 _NUMBER = re.compile(
     r"(?<![\w.,])(?P<sign>[+\-\u2212]?)[ ]?[$\u20ac\u00a3\u00a5]?[ ]?"
-    r"(?P<digits>\d[\d,.'\u2019_\u00a0\u202f]{0,60}(?:[eE][+\-]?\d{1,4})?)"
+    # "1 234.5", or what has other separators of thousands.
+    r"(?P<digits>\d{1,3}(?:[ \u2009\u00a0\u202f]\d{3}){1,20}(?:[.,]\d{1,60})?(?![\d'\u2019_])(?![.,]\d)"
+    r"|\d[\d,.'\u2019_\u00a0\u202f]{0,60}(?:[eE][+\-]?\d{1,4})?)"
     r"(?:[ ]?/[ ]?(?P<below>\d{1,18}))?[ ]?(?P<percent>%?)"
 )
 _LABEL = re.compile(r"[\s*_`(\[]{0,8}(?:(?:option|choice)[ ])?([A-Za-z])[\s*_`)\].:]{0,8}", re.IGNORECASE)
 _UNIT = re.compile(r"[ \u00a0\u202f]{0,2}([^\W\d_][^\s,.;:()*`]{0,30})")
 _YES = frozenset({"yes", "true", "correct", "right"})
 _NO = frozenset({"no", "false", "incorrect", "wrong"})
-_WORD = re.compile(r"\w+")
+_NEGATIONS = frozenset({"not", "never", "hardly", "cannot", "neither", "nor"})
+# Signs that tell answers apart: -5 from 5, C++ and C# from C.
+_WORD = re.compile(r"(?:(?<!\w)-(?=\d))?\w+(?:[+#]{1,2}(?!\w))?")
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
@@ -310,7 +314,7 @@ def read_number(words: str, units: Mapping[str, float] = MappingProxyType({})) -
         found = number
     if found is None:
         return None
-    digits = re.sub(r"['\u2019_\u00a0\u202f]", "", found["digits"]).rstrip(".,")
+    digits = re.sub(r"['\u2019_\u00a0\u202f\u2009 ]", "", found["digits"]).rstrip(".,")
     # "1,000" and "1,000.5" are English; "3,14" is not a group of thousands, so its comma is a decimal point.
     digits = re.sub(r",(?=\d{3}(?!\d))", "", digits).replace(",", ".")
     factor = _factor(words[found.end() :], units)
@@ -343,15 +347,26 @@ def _factor(rest: str, units: Mapping[str, float]) -> Decimal | None:
 
 
 def _read_bool(words: str) -> bool | None:
-    said = [word for word in _WORD.findall(words.casefold()) if word in _YES or word in _NO]
-    if not said or len({word in _YES for word in said}) > 1:
-        return None
-    return said[0] in _YES
+    """Return yes or no; None if a line says neither or both, or denies it from afar: "not the case that it is true"."""
+    said: set[bool] = set()
+    for clause in re.split(r"[.,;:!?()]", words.casefold().replace("\u2019", "'")):
+        is_denied = is_next = False
+        for word in re.findall(r"[^\W_]+(?:'[^\W_]+)?", clause):
+            if word in _YES or word in _NO:
+                if is_denied and not is_next:
+                    return None
+                said.add((word in _YES) != is_denied)
+            is_next = word in _NEGATIONS or word.endswith("n't")
+            is_denied = is_denied or is_next
+    return said.pop() if len(said) == 1 else None
 
 
 def words_key(text: str) -> str:
-    """Return a text without case, punctuation and articles; texts with the same key are the same answer."""
-    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    """Return a text without case, punctuation and articles; texts with the same key are the same answer.
+
+    A minus before a number stays, and so do ``+`` and ``#`` at the end of a word.
+    """
+    words = _WORD.findall(unicodedata.normalize("NFKC", text).replace("\u2212", "-").casefold())
     return " ".join(word for word in words if word not in _ARTICLES) or " ".join(words)
 
 
