@@ -1,8 +1,8 @@
-"""Answers as values of Python types: the schema of a type, and its values from JSON and back.
+"""Answers as values of Python types: make the JSON Schema of a type, and convert its values from JSON and to JSON.
 
-``output_type_of`` returns what a run needs to know of a type. ``describe`` makes the schema, ``TypeConverter`` reads
-and writes values, and both ask ``fields`` what a class consists of, ``unions`` how the members of a union are told
-apart, and ``foreign`` what pydantic and msgspec do with their own classes.
+``output_type_of`` returns an ``OutputType``, which a run works with. ``describe`` makes the schema, and
+``TypeConverter`` reads and writes values. Both use ``fields`` (the fields of a class), ``unions`` (how the classes of a
+union are told apart) and ``foreign`` (classes of pydantic and msgspec).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class OutputType:
         kind: the type.
         name: its name for people.
         schema: the JSON Schema of its values; None for ``str``, whose values are prose.
-        notes: what the caller should know about the schema.
+        notes: warnings about the schema for the caller, a sentence each.
     """
 
     kind: Any
@@ -39,7 +39,7 @@ class OutputType:
     _converter: TypeConverter = attrs.field(repr=False, alias="converter")
 
     def read(self, value: Any) -> Any:
-        """Return the instance of a JSON value that is valid by the schema.
+        """Return the instance that a JSON value describes. The value must be valid by the schema.
 
         Raises:
             InvalidOption: the value is not one of the type, or a constructor does not take it.
@@ -51,7 +51,7 @@ class OutputType:
             raise InvalidOption(f"output_type: this answer is no {self.name}: ${path}: {message}") from refused
 
     def problems(self, value: Any) -> tuple[Problem, ...]:
-        """Return why a JSON value is not one of the type; nothing if it is."""
+        """Return why a JSON value is not of the type, with paths such as ``$.issues[0]``; empty if it is."""
         try:
             self._converter.read(value, self.kind)
         except Refused as refused:
@@ -64,10 +64,13 @@ class OutputType:
 
 
 def output_type_of(kind: Any) -> OutputType:
-    """Return what a run needs to know of a type.
+    """Return the schema and the converter of a type.
+
+    Args:
+        kind: the type, such as a class, ``list[Report]`` or ``A | B``.
 
     Raises:
-        InvalidOption: this is no type, or a part of it cannot be described; the message names the field.
+        InvalidOption: this is no type, or JSON Schema cannot describe a part of it; the message names the field.
     """
     return _made(kind) if is_hashable(kind) else _made.__wrapped__(kind)
 

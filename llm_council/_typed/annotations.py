@@ -1,4 +1,4 @@
-"""What stands beside a type in ``Annotated``: a description, and limits of the value."""
+"""Read the metadata of ``Annotated``: a description, and limits of the value."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ _LENGTHS: Final = {"string": "Length", "array": "Items", "object": "Properties"}
 
 
 def annotated(schema: dict[str, Any], notes: Sequence[Any]) -> dict[str, Any]:
-    """Return a schema with the description and the limits that stand beside its type.
+    """Return a schema with the description and the limits that ``Annotated`` gives.
 
-    A string is a description. Limits are read from the attributes that annotated_types, msgspec and pydantic use.
+    Args:
+        schema: the schema of the type.
+        notes: the metadata of ``Annotated``. A string is a description; limits are read from the attributes that
+            annotated_types, msgspec and pydantic use.
     """
     flat = [part for note in notes for part in (note, *(getattr(note, "metadata", None) or ()))]
     length = _LENGTHS.get(str(schema.get("type")))

@@ -1,6 +1,6 @@
-"""Read and write values of Python types as JSON, with cattrs: exactly, without converting one type into another.
+"""Read values of Python types from JSON and write them to JSON, with cattrs, without converting one type into another.
 
-cattrs as it comes reads ``"3"`` as 3 and a string as a list. The hooks here take each value as its type writes it.
+By default, cattrs reads ``"3"`` as 3 and a string as a list. The hooks here refuse such values.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _MOST_WORDS = 400  # characters of what a constructor says
 
 
 class Refused(Exception):
-    """A value is not one of its type.
+    """A JSON value is not of the expected type.
 
     Attributes:
-        problems: where and why: paths below the value, such as ``".issues[0]"``, with messages.
+        problems: pairs of a path below the value, such as ``".issues[0]"``, and a message.
     """
 
     def __init__(self, problems: Problems) -> None:
@@ -46,7 +46,7 @@ class Refused(Exception):
 
 @attrs.frozen
 class _Branch:
-    """A member of a union, with the check of its values. A tag is the property that holds the name of its class."""
+    """A member of a union, with the validator of its values. The tag is the property that names its class."""
 
     kind: Any
     validator: _schema.Validator
@@ -54,7 +54,7 @@ class _Branch:
 
 
 class TypeConverter:
-    """Reads and writes the values of types: those of one run, and of their parts."""
+    """Reads and writes values of the output type of a run, and of all types inside it."""
 
     def __init__(self) -> None:
         self._cattrs = Converter()
@@ -184,7 +184,7 @@ class TypeConverter:
 
     def _read_union(self, value: Any, kind: Any) -> Any:
         refused: Refused | None = None
-        # 3.0 is valid as a whole number too; where both are members, it is what it says.
+        # 3.0 is a valid integer too: in a union of int and float, it is read as a float.
         for branch in sorted(self._branches_of(kind), key=lambda one: type(value) is float and one.kind is int):
             if not branch.validator.accepts(value):
                 continue
@@ -221,7 +221,7 @@ class TypeConverter:
 
 
 def _no_default(instance: Any, kind: Any) -> Any:
-    """Leave the defaults out of schemas that only check values."""
+    """Refuse every default, so that schemas that only check values have none."""
     raise LookupError
 
 
@@ -231,7 +231,7 @@ def _fields_by_name(kind: Any) -> dict[str, Field]:
 
 
 def _breadth(kind: Any) -> int:
-    """Return how much a member of a union takes, so that the narrow ones are tried first."""
+    """Return how many values a member of a union accepts, as a rank: members with 0 are tried first, with 2 last."""
     kind = bare(kind)
     if kind is Any or kind is object:
         return 2
@@ -320,7 +320,7 @@ def _dump(value: Any, _: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return what an error says, for the model that is to repair its answer."""
+    """Return the message of an error, for the model that is to repair its answer."""
     # The validators of attrs put the field and the value behind the message.
     words = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
     known = isinstance(error, ValueError | TypeError | AssertionError) and words

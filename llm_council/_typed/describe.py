@@ -2,8 +2,8 @@
 
 No library describes all of attrs classes, dataclasses, TypedDicts, NamedTuples and unions of them: msgspec has no
 unions of classes, pydantic and apischema no attrs classes, cattrs no schemas. A class becomes an object that takes no
-further properties, and stands in ``$defs``; the class at the root stands at the root, where strategies look for what
-they can count.
+further properties, and is defined in ``$defs``. The schema of the root class is at the top level, where strategies look
+for properties that they can count.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def describe(kind: Any, default: Callable[[Any, Any], Any]) -> Described:
 
     Args:
         kind: the type.
-        default: returns the JSON value of a default, by value and type.
+        default: called with a default and its type; returns its JSON value, or raises to leave it out.
 
     Raises:
         InvalidOption: a part cannot be described; the message names the field.
@@ -78,7 +78,7 @@ def describe(kind: Any, default: Callable[[Any, Any], Any]) -> Described:
     reference = schema.get("$ref", "").removeprefix("#/$defs/")
     if reference in describer.definitions:
         schema = {**describer.definitions[reference], **{key: schema[key] for key in schema if key != "$ref"}}
-        if describer.uses[reference] == 1:  # another one leads back to the root
+        if describer.uses[reference] == 1:  # else a part of the class refers back to it
             del describer.definitions[reference]
     if describer.definitions:
         schema["$defs"] = describer.definitions
@@ -86,7 +86,7 @@ def describe(kind: Any, default: Callable[[Any, Any], Any]) -> Described:
 
 
 class _Describer:
-    """Walks a type, and collects the definitions of its classes."""
+    """Describes a type and its parts, and collects the definitions of its classes."""
 
     def __init__(self, default: Callable[[Any, Any], Any]) -> None:
         self.definitions: dict[str, Schema] = {}
@@ -122,7 +122,7 @@ class _Describer:
         return self._named(kind, where)
 
     def _named(self, kind: Any, where: str) -> Schema:
-        """Return the schema of a class, or of an alias, which may lead back to itself."""
+        """Return the schema of a class or an alias, either of which may contain itself."""
         if is_alias(kind):
             return self._defined(kind, lambda: self.schema(value_of_alias(kind), where))
         foreign = foreign_class(kind)
@@ -135,10 +135,10 @@ class _Describer:
         raise _indescribable(kind, where)
 
     def _defined(self, kind: Any, make: Callable[[], Schema], name: str = "") -> Schema:
-        """Return a reference to the definition of a type; the first one makes it."""
+        """Return a reference to the definition of a type, and make the definition if there is none."""
         found = [name for known, name in self._names if known is kind or known == kind]
         if not found:
-            # Not every vendor and validator takes other characters in a reference.
+            # Some vendors and validators refuse other characters in a reference.
             stem = name = re.sub(r"[^A-Za-z0-9]+", "_", name or name_of(kind)).strip("_")[:_MOST_NAME] or "Type"
             number = 1
             while name in self.definitions:

@@ -48,8 +48,8 @@ class Field:
         attribute: the name under which an instance has it.
         kind: its type.
         is_required: False if it may be left out.
-        default: its default; ABSENT if there is none, or none that is the same each time.
-        description: what the class says about it; empty for nothing.
+        default: its default; ABSENT if there is none, or if a factory may return another one each time.
+        description: its description in the class; empty if there is none.
     """
 
     name: str
@@ -84,7 +84,7 @@ def origin_of(kind: Any) -> Any:
 
 
 def is_hashable(kind: Any) -> bool:
-    """Return True for a type that can be a key; what stands in ``Annotated`` may be anything."""
+    """Return True for a type that can be a key of a dict; the metadata of ``Annotated`` may be unhashable."""
     try:
         hash(kind)
     except TypeError:
@@ -104,7 +104,7 @@ def value_of_alias(kind: Any) -> Any:
 
 
 def bare(kind: Any) -> Any:
-    """Return a type without annotations, which may be unhashable, and without names for it."""
+    """Return a type without ``Annotated``, whose metadata may be unhashable; an alias becomes the type it names."""
     kind, _ = unwrap(kind)
     while is_alias(kind):
         kind, _ = unwrap(value_of_alias(kind))
@@ -136,7 +136,7 @@ def _is_named_tuple(cls: type) -> bool:
 
 
 def has_fields(kind: Any) -> bool:
-    """Return True for a class whose fields ``fields_of`` can tell."""
+    """Return True for a class that ``fields_of`` supports."""
     cls = origin_of(kind)
     if not isinstance(cls, type):
         return False
@@ -228,7 +228,7 @@ def _dataclass_fields(cls: Any) -> list[Field]:
 
 
 def _is_required(kind: Any, *, default: bool) -> bool:
-    """Return what ``Required`` or ``NotRequired`` says of a key; Python itself does not read them in text."""
+    """Return what ``Required`` or ``NotRequired`` says of a key; Python ignores both in annotations that are text."""
     while True:
         name = getattr(get_origin(kind), "_name", None)
         if name in ("Required", "NotRequired"):
@@ -244,7 +244,7 @@ def _described_by(metadata: Mapping[Any, Any]) -> str:
 
 
 def _made(factory: Any) -> Any:
-    """Return the default of a factory of containers. Others may return the time, or a random id."""
+    """Return the empty container that a factory makes; ABSENT for others, which may return the time or a random id."""
     return factory() if factory in _CONTAINERS else ABSENT
 
 
@@ -308,7 +308,7 @@ def docstring(cls: Any) -> str:
 
 
 def _descriptions(cls: Any) -> dict[str, str]:
-    """Return what a class says about its fields: in its docstring, or in a string below each field."""
+    """Return field -> description, from the docstring of the class and the strings below its fields."""
     found: dict[str, str] = {}
     for owner in reversed(_bases(cls)):
         found |= _below_fields(owner)

@@ -20,7 +20,7 @@ __all__ = ["Foreign", "apart", "foreign_class"]
 
 @attrs.frozen(kw_only=True)
 class Foreign:
-    """What the package of a class does with it.
+    """The schema and the conversions that the package of a class offers for it.
 
     Attributes:
         schema: returns its JSON Schema; definitions are below ``$defs``.
@@ -36,7 +36,7 @@ class Foreign:
 
 
 def foreign_class(kind: Any) -> Foreign | None:
-    """Return what the package of a class does with it; None for a class of neither package."""
+    """Return the methods of pydantic or msgspec for a class; None for a class of neither package."""
     if not isinstance(origin_of(kind), type):
         return None
     cls: Any = origin_of(kind)
@@ -74,7 +74,7 @@ def _pydantic(
 
     return Foreign(
         schema=schema,
-        # As JSON, whose text holds dates and the like; the values of a dict would have to be instances.
+        # As JSON text: from a dict, pydantic in strict mode takes dates and the like only as instances.
         read=lambda value: read_json(json.dumps(value)),
         write=write,
         problems=problems,
@@ -97,7 +97,12 @@ def _msgspec(msgspec: Any, kind: Any) -> Foreign:
 
 
 def apart(schema: Mapping[str, Any], taken: Container[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a schema without its definitions, and these by names that are not taken."""
+    """Return a schema without its ``$defs``, and the definitions, renamed where a name is taken.
+
+    Args:
+        schema: a schema that pydantic or msgspec made.
+        taken: names of definitions that exist already.
+    """
     schema = dict(schema)
     listed = schema.pop("$defs", {})
     names: dict[str, str] = {}
@@ -111,7 +116,7 @@ def apart(schema: Mapping[str, Any], taken: Container[str]) -> tuple[dict[str, A
     if set(whole) == {"$ref"}:  # the class itself is among its definitions
         name = whole["$ref"].removeprefix("#/$defs/")
         whole = dict(definitions[name])
-        if json.dumps(f"#/$defs/{name}") not in json.dumps(definitions, default=str):  # nothing leads back to it
+        if json.dumps(f"#/$defs/{name}") not in json.dumps(definitions, default=str):  # no definition refers to it
             del definitions[name]
     return whole, definitions
 

@@ -25,8 +25,8 @@ class Text:
     """How one type is written as text.
 
     Attributes:
-        schema: what the text looks like.
-        expected: the same for people.
+        schema: the JSON Schema of the text.
+        expected: the form of the text, for error messages.
         read: returns the value of a text; raises ValueError.
         write: returns the text of a value.
     """

@@ -1,4 +1,4 @@
-"""Unions: which classes of a union need a further property that tells them apart."""
+"""Unions: find out whether the classes of a union need a further property, the tag, that tells them apart."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def is_class(kind: Any) -> bool:
 
 
 def tag_of(members: Sequence[Any]) -> str | None:
-    """Return the property that is to tell the classes of a union apart; None if no value can be of two of them."""
+    """Return the name of the tag, the property that tells the classes of a union apart; None if they need none.
+
+    They need none if no value can belong to two of them.
+    """
     outlines = [_outline(member) for member in members if is_class(member)]
     pairs = [(one, other) for place, one in enumerate(outlines) for other in outlines[:place]]
     if all(_are_disjoint(one, other) or _are_disjoint(other, one) for one, other in pairs):
@@ -77,7 +80,7 @@ def _outline(kind: Any) -> _Outline:
 
 
 def _values(kind: Any) -> Sequence[Any] | None:
-    """Return the JSON values of a type that lists them; None for another."""
+    """Return the JSON values of a ``Literal`` or an ``Enum``; None for another type."""
     bare, _ = unwrap(kind)
     if get_origin(bare) is Literal:
         return [value.value if isinstance(value, Enum) else value for value in get_args(bare)]
