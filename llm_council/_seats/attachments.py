@@ -9,7 +9,7 @@ from pathlib import Path
 from llm_council.errors import InvalidOption
 from llm_council.models import Attachment, Limits
 from llm_council.models._media_types import kind_of, media_type_of
-from llm_council.models.attachments import MAX_BYTES
+from llm_council.models.attachments import MAX_BYTES, shown_name
 
 __all__ = ["find_empty", "read_fault", "read_files"]
 
@@ -35,7 +35,9 @@ def read_files(files: Sequence[str | PathLike[str] | bytes | Attachment], limits
 
 def find_empty(files: Iterable[Attachment]) -> tuple[str, ...]:
     """Return a warning for each text file that holds nothing."""
-    return tuple(f"the file {one.name} is empty" for one in files if one.text is not None and not one.text.strip())
+    return tuple(
+        f"the file {shown_name(one.name)} is empty" for one in files if one.text is not None and not one.text.strip()
+    )
 
 
 def read_fault(error: OSError) -> str:
@@ -51,7 +53,9 @@ def read_fault(error: OSError) -> str:
 def _read(file: Attachment, limits: Limits) -> Attachment:
     if file.path is None:
         if file.text is None and file.data is None:
-            raise InvalidOption(f"files: {file.name} is the file of a stored plan, without its bytes; name it anew")
+            raise InvalidOption(
+                f"files: {shown_name(file.name)} is the file of a stored plan, without its bytes; name it anew"
+            )
         if file.text is not None and len(file.text.encode("utf-8", "replace")) > limits.body:
             raise _too_large(file.name, limits)
         return file
@@ -60,7 +64,7 @@ def _read(file: Attachment, limits: Limits) -> Attachment:
         with path.open("rb") as opened:
             data = opened.read(max(limits.body, MAX_BYTES) + 1)  # one more byte than allowed shows that it is too large
     except OSError as error:
-        raise InvalidOption(f"files: cannot read {path}: {read_fault(error)}") from None
+        raise InvalidOption(f"files: cannot read {shown_name(str(path))}: {read_fault(error)}") from None
     except ValueError:  # a null byte, or half of a surrogate pair
         raise InvalidOption(f"files: {file.path!r:.80} is no path: it has a character that no path may have") from None
     is_text = kind_of(media_type_of(data) or file.media_type or "text/plain") == "text"
@@ -71,4 +75,4 @@ def _read(file: Attachment, limits: Limits) -> Attachment:
 
 def _too_large(name: str, limits: Limits) -> InvalidOption:
     size = f"{limits.body // 1024**2} MiB" if limits.body % 1024**2 == 0 else f"{limits.body:,} bytes"
-    return InvalidOption(f"files: {name} is larger than {size}; give a part of it, or raise limits.body")
+    return InvalidOption(f"files: {shown_name(name)} is larger than {size}; give a part of it, or raise limits.body")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from llm_council.errors import InvalidOption
 from llm_council.models import Attachment, SeatSpec
+from llm_council.models.attachments import shown_name
 from llm_council.providers.base import ProviderAdapter
 
 __all__ = ["check_sizes", "find_blind"]
@@ -20,7 +21,7 @@ def find_blind(
         for file in files:
             fault = adapters[spec.name]._file_fault(file, spec.model)
             if fault is not None:
-                blind[spec.name] = f"{fault} ({file.name})"
+                blind[spec.name] = f"{fault} ({shown_name(file.name)})"
                 break
     return blind
 

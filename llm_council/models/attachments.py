@@ -12,11 +12,12 @@ from typing import Any, Final
 import attrs
 
 from llm_council.errors import InvalidOption
+from llm_council.errors._visible import visible
 from llm_council.models._attrs import optional, strict_init, string
 from llm_council.models._media_types import EXTENSIONS, kind_of, media_type_of, name_refused
 from llm_council.models.messages import AudioPart, DocumentPart, ImagePart, registered_type
 
-__all__ = ["MAX_BYTES", "Attachment"]
+__all__ = ["MAX_BYTES", "Attachment", "shown_name"]
 
 MAX_BYTES: Final = 50_000_000
 """Most bytes of an image, a document or sound. No vendor takes a larger file in a request."""
@@ -93,7 +94,7 @@ class Attachment:
         if data is not None:
             if not isinstance(data, bytes | bytearray | memoryview):
                 raise InvalidOption(f"Attachment.data: bytes, got {type(data).__name__}; a path goes into path=")
-            data, text, media_type = _read(bytes(data), media_type, name or "the attachment")
+            data, text, media_type = _read(bytes(data), media_type, shown_name(name or "the attachment"))
         if data is not None:
             size, sha256 = len(data), hashlib.sha256(data).hexdigest()
         self.__attrs_init__(
@@ -134,6 +135,11 @@ class Attachment:
     def file_name(self) -> str:
         """The last part of the name, without the folders that lead to the file."""
         return Path(self.name.replace("\\", "/")).name or self.name
+
+
+def shown_name(name: str) -> str:
+    """Return the name of a file for a message: in one line, with visible control characters."""
+    return visible(name).replace("\n", "\u2424")
 
 
 def _only(value: Any, source: Any) -> Any:

@@ -102,6 +102,17 @@ def test_a_text_needs_no_eyes() -> None:
     assert "plain" in blind.requests[0].messages[-1].text
 
 
+def test_messages_show_the_names_of_files_in_one_line_without_control_characters(tmp_path: Path) -> None:
+    name, shown = "a\nb\u202e\x1b.png", "a\u2424b<U+202E>\u241b.png"
+    for files in ([Attachment(PNG, name=name)], [tmp_path / name]):
+        with pytest.raises(InvalidOption) as caught:
+            council(seat("blind", ScriptedProvider.capabilities)).run("x", files=files)
+        assert shown in caught.value.message
+    with pytest.raises(InvalidOption) as caught:
+        Attachment(b"\xfe", name=name)
+    assert f"{shown} is not UTF-8 text" in caught.value.message
+
+
 def test_an_empty_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "photo.png").touch()
     result = council(seat("ann")).run("x", files=[tmp_path / "photo.png", Attachment(b" \n", name="n.txt"), PNG])

@@ -136,6 +136,9 @@ def test_the_pages_of_all_documents_count_together() -> None:
         InvalidOption, match=r"60\.pdf has 60 pages, with 41 in other documents, and it takes at most 100"
     ):
         council.plan("x", files=parts)
+    nameless = [part.data for part in parts if part.data]  # both are called document.pdf
+    with pytest.raises(InvalidOption, match=r"document\.pdf has 60 pages, with 41 in other documents"):
+        council.plan("x", files=nameless)
 
 
 def test_claude_hears_nothing_wherever_it_runs() -> None:

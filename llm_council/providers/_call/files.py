@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llm_council.models._media_types import count_pages
-from llm_council.models.attachments import Attachment
+from llm_council.models.attachments import Attachment, shown_name
 from llm_council.models.capabilities import ProviderCapabilities
 from llm_council.providers._call.profiles import ModelProfile
 
@@ -46,7 +46,9 @@ def size_fault(files: Sequence[Attachment], profile: ModelProfile | None) -> str
     for file in media:
         size, limit = file.size or 0, most[file.kind]
         if limit is not None and size > limit:
-            return f"{file.name} has {size:,} bytes, and it takes {_PLURALS[file.kind]} of at most {limit:,}"
+            return (
+                f"{shown_name(file.name)} has {size:,} bytes, and it takes {_PLURALS[file.kind]} of at most {limit:,}"
+            )
     fault = _page_fault(media, profile)
     if fault is not None:
         return fault
@@ -56,7 +58,7 @@ def size_fault(files: Sequence[Attachment], profile: ModelProfile | None) -> str
             largest = max(media, key=lambda file: file.size or 0)
             others = f" with {len(media) - 1} other files" if len(media) > 1 else ""
             return (
-                f"{largest.name}{others} is {sent:,} bytes long in base64, and it takes requests of at most"
+                f"{shown_name(largest.name)}{others} is {sent:,} bytes long in base64, and it takes requests of at most"
                 f" {profile.request_bytes:,}"
             )
     return None
@@ -66,9 +68,12 @@ def _page_fault(media: Sequence[Attachment], profile: ModelProfile) -> str | Non
     """Return which document has too many pages; None if all together have few enough, or none can be counted."""
     if profile.document_pages is None:
         return None
-    counts = {file.name: count_pages(file.data) or 0 for file in media if file.kind == "document" and file.data}
-    if sum(counts.values()) <= profile.document_pages:
+    # Several documents may have the same name.
+    counts = [(count_pages(file.data) or 0, file) for file in media if file.kind == "document" and file.data]
+    total = sum(pages for pages, _ in counts)
+    if total <= profile.document_pages:
         return None
-    name = max(counts, key=counts.__getitem__)
-    others = f", with {sum(counts.values()) - counts[name]} in other documents" if len(counts) > 1 else ""
-    return f"{name} has {counts[name]:,} pages{others}, and it takes at most {profile.document_pages:,} in a request"
+    most, largest = max(counts, key=lambda one: one[0])
+    others = f", with {total - most} in other documents" if len(counts) > 1 else ""
+    limit = profile.document_pages
+    return f"{shown_name(largest.name)} has {most:,} pages{others}, and it takes at most {limit:,} in a request"
