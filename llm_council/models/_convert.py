@@ -366,7 +366,7 @@ _ERROR_FIELDS: dict[str, Any] = {
     "limit": int | None,
     "outcomes": dict[str, CouncilError | None],
     "problems": tuple[Problem, ...],
-    "faults": tuple[Any, ...],
+    "faults": tuple[tuple[Any, ...], ...],  # pairs of a line and what is wrong there
     "spent": dict[str, float],
 }
 
@@ -393,8 +393,6 @@ def _load_error(value: Any, cls: type[CouncilError]) -> CouncilError:
     for name, fact in value.items():
         if name in defaults:
             kind = _ERROR_FIELDS.get(name, str | None)
-            if name == "problems" and ours is errors.InvalidTaskSet:
-                kind = tuple[tuple[Any, ...], ...]  # lines with messages
             setattr(error, name, _structure_part(f".{name}", _converter.get_structure_hook(kind), fact, kind))
         elif found is not ours and name not in (_TAG, "message"):
             setattr(error, name, fact)

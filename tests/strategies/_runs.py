@@ -77,6 +77,7 @@ _FACTS: dict[str, SearchStrategy[Any]] = {
     "text": maybe(texts),
     "spent": st.dictionaries(words, seconds, max_size=3),
     "problems": st.lists(problems(), max_size=3),
+    "faults": st.lists(st.tuples(counts, words), max_size=2),
 }
 
 
@@ -108,8 +109,6 @@ def _errors_of(cls: type[err.CouncilError], depth: int) -> SearchStrategy[err.Co
         facts["phase"] = st.sampled_from(["connect", "read", "idle", "pool", "deadline"])
     bare = vars(cls())
     facts.update({name: strategy for name, strategy in _FACTS.items() if name in bare})
-    if issubclass(cls, err.InvalidTaskSet):
-        facts["problems"] = st.lists(st.tuples(counts, words), max_size=2)
     if "outcomes" in bare:
         inner = st.none() if depth <= 0 else maybe(errors(depth=depth - 1))
         facts["outcomes"] = st.dictionaries(words, inner, max_size=2)
