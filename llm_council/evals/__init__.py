@@ -1,4 +1,4 @@
-"""Evaluations: does a council pay on your tasks, against its best seat and against repeated samples at equal cost?"""
+"""Evaluate on your tasks whether a council beats its best seat, and repeated samples of one seat at equal cost."""
 
 from __future__ import annotations
 

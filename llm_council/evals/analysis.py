@@ -26,13 +26,13 @@ from llm_council.models import Answer
 __all__ = ["MOST_SAMPLES", "Evidence", "analyse", "samples_wanted"]
 
 MOST_SAMPLES: Final = 40
-"""Drafts of a seat for a task, at the most."""
+"""The most drafts of a seat for a task."""
 
 PILOT: Final = 20
-"""Tasks after which it is fixed how many samples cost as much as each arm."""
+"""The first tasks, whose costs decide how many samples cost as much as each arm."""
 
 OUT_WEIGHT: Final = 4.0
-"""A token out counts as much as this many tokens in, where there are no prices."""
+"""Input tokens that an output token counts as, where there are no prices."""
 
 FEWEST_DRAWS: Final = 2_000
 MOST_DRAWN: Final = 1_000_000
@@ -40,7 +40,7 @@ MOST_DRAWN: Final = 1_000_000
 differ by a twentieth of its width from seed to seed, and a report of 1,000 tasks takes seconds."""
 
 CHOSEN: Final = "best strategy"
-"""The row of the strategy that is best on other tasks."""
+"""Name of the row of the best strategy, chosen for each task on other tasks."""
 
 MOST_SHOWN: Final = 40
 """Tasks on which arms differ, in the report."""
@@ -146,7 +146,7 @@ def _cheapest_first(outcomes: Mapping[str, Sequence[Outcome]], seats: Sequence[s
 
 
 def _weighed(drafts: Sequence[TaskDrafts], seats: Sequence[str], clusters: Sequence[str]) -> list[Outcome]:
-    """Return polls with weights that were measured on the tasks of other folds."""
+    """Return a poll for each task, with weights that were measured on the tasks of other folds."""
     fold_of = _folds(clusters)
     weights = {}
     for fold in set(fold_of):
@@ -164,12 +164,12 @@ def _folds(clusters: Sequence[str], folds: int = 5) -> list[int]:
 
 
 def samples_wanted(evidence: Evidence, pilot: Sequence[EvalTask], base: Mapping[str, int]) -> dict[str, int]:
-    """Return how many drafts each seat needs so that its samples can cost as much as the dearest arm.
+    """Return how many drafts each seat needs so that its samples can cost as much as the most expensive arm.
 
     Args:
         evidence: the cells of the pilot.
         pilot: the tasks of the pilot.
-        base: drafts that each seat has anyway.
+        base: drafts that each seat has already.
     """
     if not pilot:
         return dict(base)
@@ -181,14 +181,14 @@ def samples_wanted(evidence: Evidence, pilot: Sequence[EvalTask], base: Mapping[
     accuracy = {seat: mean_interval([one.points for one in outcomes[f"single:{seat}"]]) for seat in evidence.seats}
     bar = max(found.low or 0.0 for found in accuracy.values())
     for seat, draft in _draft_costs(evidence, pilot, money).items():
-        # A seat that is surely not the best one is no baseline.
+        # A seat whose interval is below that of another one cannot be the baseline.
         if draft > 0 and (accuracy[seat].high or 1.0) >= bar:
             wanted[seat] = min(MOST_SAMPLES, max(wanted[seat], ceil(dearest / draft) + 2))
     return wanted
 
 
 def is_council(arm: str, seats: Sequence[str]) -> bool:
-    """Return True for an arm of several seats; False for a seat alone and its samples."""
+    """Return True for an arm of several seats; False for a single seat and for samples of one."""
     return arm.partition(":")[2] not in seats
 
 
@@ -209,7 +209,7 @@ def _draft_costs(evidence: Evidence, pilot: Sequence[EvalTask], money: _Money) -
 
 
 class _Baselines:
-    """The baselines of an evaluation: the best seat, and samples of the best seat at equal cost."""
+    """The baselines of an evaluation: the best seat, and samples of one seat at equal cost."""
 
     def __init__(self, evidence: Evidence, done: Sequence[EvalTask], outcomes: Mapping[str, Sequence[Outcome]]) -> None:
         self.seats = evidence.seats
@@ -255,7 +255,10 @@ class _Baselines:
         return list(chosen.scores), name, number
 
     def _at(self, seat: str, index: int, number: float, cost: float) -> float:
-        """Return the expected score of ``number`` samples on a task: a coin of the task decides about the fraction."""
+        """Return the expected score of ``number`` samples on a task.
+
+        For 2.3 samples, a task gets 3 with probability 0.3 and 2 else; a random number of the task and seat decides.
+        """
         coin = Random(f"coin/{self._done[index].id}/{seat}").random()
         if number < 1:
             return self._mix(seat, index, cost, coin)
@@ -268,7 +271,10 @@ class _Baselines:
         return sample_accuracy(list(zip(keys, drafts.points[seat], strict=True)), min(wanted, there))
 
     def _mix(self, seat: str, index: int, cost: float, coin: float) -> float:
-        """Return the score of a seat that is dearer than the arm, mixed with the cheapest one to the arm's cost."""
+        """Return the score where one draft of the seat costs more than the arm.
+
+        A task gets either this seat or the cheapest one, so that the mean cost is that of the arm.
+        """
         cheapest = min(self.seats, key=lambda name: self.costs[name])
         gap = self.costs[seat] - self.costs[cheapest]
         share = max(0.0, cost - self.costs[cheapest]) / gap if gap > 0 else 0.0
@@ -276,7 +282,7 @@ class _Baselines:
 
 
 def _named(kind: str, chosen: Mapping[str, int]) -> str:
-    """Return the name of a baseline: of its seat, or of those that were chosen in different folds."""
+    """Return the name of a baseline, such as ``single:ann``; ``single:ann/bob`` if folds chose different seats."""
     return f"{kind}:{'/'.join(list(chosen)[:2])}"
 
 
@@ -324,7 +330,7 @@ def analyse(evidence: Evidence, done: Sequence[EvalTask], *, stopped: str | None
         warnings.append(f"{failed} drafts failed; they count as wrong")
     rows = [_row(arm, outcomes[arm], baselines.clusters, numbers.get(arm)) for arm in outcomes]
     if len(councils) > 1:
-        # The best strategy on the same tasks would flatter it, as the best seat would.
+        # Chosen on the tasks that it is scored on, the best strategy would seem better than it is.
         scores = {arm: [one.points for one in outcomes[arm]] for arm in councils}
         picked = cross_fit(scores, baselines.clusters).chosen
         best = [outcomes[arm][index] for index, arm in enumerate(picked)]
@@ -447,7 +453,7 @@ def _curves(drafts: Sequence[TaskDrafts], seats: Sequence[str], baselines: _Base
 
 
 def _risk(polls: Sequence[Outcome]) -> Iterator[RiskPoint]:
-    """Yield how many tasks the poll answers, and how often it is right, if it abstains below a share of the votes."""
+    """Yield, for each share of the votes, how many tasks a poll that abstains below it answers, and how well."""
     shares = sorted({one.share for one in polls if one.share}, reverse=True)
     for share in shares:
         answered = [one for one in polls if (one.share or 0.0) >= share]

@@ -1,8 +1,8 @@
-"""The arms of an evaluation: what a strategy answers to a task, and what that cost.
+"""The arms of an evaluation: what a seat, samples of a seat or a strategy answers to a task, and what that cost.
 
-Free arms are arithmetic on the pool: single seats, self-consistency, polls and cheap-first polls need no further call.
-They count with the code of the strategies, so that a free arm says what the same strategy would have said. Called arms
-run a strategy on drafts of the pool.
+Free arms need no further call: single seats, samples, polls and cheap-first polls are computed from the drafts of the
+pool, with the code of the strategies, so a free arm has the result that the strategy would have. Called arms run a
+strategy on drafts of the pool.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Outcome:
         tokens_in: tokens in.
         tokens_out: tokens out.
         calls: calls.
-        seconds: seconds on the critical path.
+        seconds: seconds that the answer took; calls that are made at once count as the slowest.
         shown: the answer in a few words; empty if there is none.
         share: share of the votes that the answer got; None where nothing was counted.
         run_variance: variance of the score between runs; None for one run.
@@ -244,7 +244,7 @@ def _count(voters: Sequence[str], votes: Sequence[_Vote], weights: Mapping[str, 
 
 
 def fold_weights(training: Sequence[TaskDrafts], seats: Sequence[str]) -> dict[str, float]:
-    """Return the weights of seats by their first drafts for the tasks of the other folds."""
+    """Return the weight of each seat, from the scores of its first drafts for the training tasks."""
     right = {seat: sum(drafts.points[seat][0] for drafts in training) for seat in seats}
     count = len(training)
     prior = sum(right.values()) / max(1, count * len(seats))
@@ -263,10 +263,10 @@ def options_of_task(drafts: TaskDrafts) -> int:
 
 
 def chosen_arms(arms: Sequence[str | Strategy]) -> tuple[tuple[str, ...], dict[str, Strategy | str]]:
-    """Return the free arms and the called ones that a caller names.
+    """Return the names of the free arms, and the called arms by name.
 
     Args:
-        arms: names of free arms, names of strategies, and strategies; ``"all"`` stands for all of ours.
+        arms: names of free arms, names of strategies, and strategies; ``"all"`` stands for ``FREE`` and ``CALLED``.
 
     Raises:
         InvalidOption: there is no such arm, or two have one name.
@@ -305,7 +305,7 @@ def _is_strategy(name: object) -> bool:
 
 
 def called_strategy(arm: Strategy | str, task: EvalTask) -> Strategy:
-    """Return the strategy of a called arm for a task: one that votes compares what the scorer compares."""
+    """Return the strategy of a called arm for a task; a vote is on the parts of the answer that the scorer compares."""
     ours: dict[str, Any] = {
         "rank": Rank,
         "judge": Judge,
@@ -327,12 +327,12 @@ def called_strategy(arm: Strategy | str, task: EvalTask) -> Strategy:
 @strict_init
 @attrs.define
 class _Meter(Journal):
-    """Reads the account of a run: what its calls were billed, those without an answer included."""
+    """Records what the calls of a run were billed, calls without an answer included."""
 
     spent: Mapping[str, Any] = attrs.field(factory=dict)
 
     async def record_ending(self, _: Call, ending: CallRecord) -> None:
-        """Keep the account after the call."""
+        """Store the sums of the run after a call."""
         if ending.spent.get("calls", 0) >= self.spent.get("calls", 0):
             self.spent = ending.spent
 
@@ -364,7 +364,7 @@ async def run_arm(
     is_priced = not meter.spent.get("unpriced") and None not in billed
     usage = result.usage
     tokens_in, tokens_out = usage.input_tokens or 0, usage.output_tokens or 0
-    # What calls without an answer took stands in the account alone.
+    # Only the meter has the tokens of calls without an answer.
     lost = max(0, int(meter.spent.get("tokens", 0)) - tokens_in - tokens_out)
     usd = float(meter.spent.get("usd", 0.0))
     given: Any = result.output if task.schema is not None and result.output is not None else result.text
@@ -388,7 +388,7 @@ async def run_arm(
 def arm_cell(
     seats: Seats, tasks: TaskSet, task: EvalTask, name: str, arm: Strategy | str, pool: Pool, replicate: int
 ) -> ArmCell:
-    """Return the cell of a run that has not been made; its key tells whether the journal has it."""
+    """Return an empty cell for a run of an arm, whose key finds the finished cell in the journal."""
     strategy = called_strategy(arm, task)
     drafts = {spec.name: pool.drafts(task.id, spec.name)[:1] for spec in seats.specs}
     given = [[seat, seats.identities[seat], [draft.text for draft in cells]] for seat, cells in drafts.items()]

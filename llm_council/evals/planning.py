@@ -1,4 +1,4 @@
-"""What an evaluation would take and could show, before anything is spent."""
+"""Plan an evaluation: the calls and cost that it would take, and the gains that it could detect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DISCORDANCE = 0.2
 """Assumed share of tasks on which exactly one of two arms is right; it is measured once there are answers."""
 
 LOOKED_AT = 20
-"""Tasks whose prompts are built for an estimate."""
+"""Tasks whose prompts are built for the estimate of all."""
 
 
 @strict_init
@@ -38,8 +38,8 @@ class ArmPlan:
 
     Attributes:
         arm: name of the arm; ``pool`` for the drafts that all share.
-        calls: calls.
-        tokens: tokens in and out; four characters are taken for one, and 1,000 tokens for an answer without a limit.
+        calls: number of calls.
+        tokens: input and output tokens; four characters count as one, and an answer without a limit as 1,000.
         usd: US dollars; None if no price is known.
         unpriced: seats whose price is unknown; ``usd`` is without them.
     """
@@ -54,17 +54,18 @@ class ArmPlan:
 @strict_init
 @attrs.frozen(kw_only=True)
 class EvalPlan:
-    """What an evaluation would take, and what it could show.
+    """The calls and cost of an evaluation, and the gains that it could detect with a chance of 80 %.
 
     Attributes:
-        items: tasks.
-        clusters: groups of tasks.
-        arms: the pool, then the arms that need calls of their own.
-        against_one: the smallest gain over one baseline that so many tasks can show; None if none.
-        against_both: the smallest gain over both baselines.
-        discordance: share of tasks on which exactly one of two arms is right, as it is assumed here.
-        needed_10: tasks that a gain of 10 points over both baselines needs.
-        needed_5: tasks that a gain of 5 points needs.
+        items: number of tasks.
+        clusters: number of groups of tasks.
+        arms: the pool, a row for each seat, then the arms that need calls of their own.
+        against_one: the smallest gain over one baseline that these tasks can detect, such as 0.1 for 10 points; None if
+            they can detect none.
+        against_both: the smallest gain over both baselines, likewise.
+        discordance: assumed share of tasks on which exactly one of two arms is right.
+        needed_10: number of tasks that detect a gain of 10 points over both baselines.
+        needed_5: number of tasks that detect a gain of 5 points over both baselines.
     """
 
     items: int = attrs.field(validator=positive_int)
@@ -78,17 +79,17 @@ class EvalPlan:
 
     @property
     def calls(self) -> int:
-        """All calls."""
+        """The calls of all arms."""
         return sum(arm.calls for arm in self.arms)
 
     @property
     def usd(self) -> float | None:
-        """All US dollars; None if no price is known."""
+        """The US dollars of all arms; None if no price is known. Arms without a known price are left out."""
         known = [arm.usd for arm in self.arms if arm.usd is not None]
         return sum(known) if known else None
 
     def lines(self) -> Iterator[str]:
-        """Yield what a person should know."""
+        """Yield the plan as sentences for people."""
         groups = "" if self.clusters == self.items else f" in {self.clusters:,} clusters"
         yield f"{self.items:,} tasks{groups}; nothing was sent."
         share = 100 * self.discordance
@@ -107,7 +108,12 @@ class EvalPlan:
 
 
 def plan_evaluation(council: Council, tasks: TaskSet, options: EvalOptions) -> EvalPlan:
-    """Return what an evaluation would take and could show; nothing is sent.
+    """Return what an evaluation would cost, and which gains it could detect. Nothing is sent.
+
+    Args:
+        council: the seats.
+        tasks: the task set.
+        options: the options of the evaluation.
 
     Raises:
         ConfigurationError: an arm cannot work with these seats.

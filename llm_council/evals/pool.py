@@ -1,7 +1,7 @@
 """The pool of drafts that all arms of an evaluation share.
 
-Every seat answers every task several times, with the prompts of the strategies that vote. All arms take their drafts
-from here, in the order of their numbers, so that all differences between arms are paired.
+Every seat answers every task several times, with the prompts of the strategies that vote. All arms use these drafts, in
+the order of their numbers, so that differences between arms do not come from different drafts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def question_of(task: EvalTask) -> str:
 
 
 class Seats:
-    """The seats of an evaluation: a council's, with what identifies each of them.
+    """The seats of an evaluation: those of a council, with a hash that identifies each.
 
     Args:
         council: the council.
@@ -87,7 +87,7 @@ class Seats:
     def _role(self) -> Any:
         from llm_council import subagents
 
-        # The schema of a role is for prose; that of a task says what is compared.
+        # The schema of the task replaces that of the role.
         return attrs.evolve(subagents.load("advisor"), schema=None, headings=False)
 
     def cost_of(self, spec: SeatSpec, response: GenerateResponse, usage: Usage) -> float | None:
@@ -144,7 +144,7 @@ class Pool:
         return sum(map(len, self._drafts.get(item, {}).values()))
 
     async def fill(self, task: EvalTask, samples: Mapping[str, int]) -> None:
-        """Draw the drafts of a task that are missing.
+        """Make the drafts of a task that are missing.
 
         Args:
             task: the task.
@@ -238,7 +238,7 @@ def _words(error: CouncilError | None) -> str:
 
 
 def _assumed(seats: Seats, spec: SeatSpec, tokens_in: int) -> float:
-    """Return what a call whose answer was lost may have cost: its prompt, at the seat's price or at the assumed one."""
+    """Return the US dollars that a call without an answer may cost: its prompt, at the known or the assumed price."""
     price = seats.price(spec, Usage(input_tokens=tokens_in, output_tokens=0))
     return tokens_in * ASSUMED[0] / 1e6 if price is None else price
 

@@ -1,4 +1,4 @@
-"""Run an evaluation: fill the pool, call the arms, and keep every finished cell in the journal."""
+"""Run an evaluation: fill the pool, call the arms, and write every finished cell to the journal."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ AT_ONCE: Final = 8
 """Tasks that are worked on at the same time where no spending limit is set."""
 
 MOST_FAILED: Final = 3
-"""An evaluation ends if no seat answers any of the first tasks."""
+"""The evaluation fails if no seat answers any of this many first tasks."""
 
 SET_COPY: Final = "tasks.jsonl"
 
@@ -57,12 +57,13 @@ class EvalProgress:
 
     Attributes:
         item: id of the task.
-        stage: ``"arms"`` after all arms of a task, ``"samples"`` after the further samples of a task of the pilot.
-        done: tasks that went through all arms.
-        total: tasks of the set.
+        stage: ``"arms"`` after all arms of a task, ``"samples"`` after the further samples of one of the first 20
+        tasks.
+        done: number of tasks that went through all arms.
+        total: number of tasks of the set.
         calls: calls so far, those of an earlier process included.
         usd: US dollars so far, likewise; an assumed price counts where none is known.
-        correct: points so far by the name of the seat, and of ``poll``; a mean over tasks.
+        correct: mean score so far, from 0 to 1, by name of the seat, and of the arm ``poll``.
     """
 
     item: str
@@ -81,16 +82,16 @@ class EvalStream(_runtime.DualStream[EvalProgress, EvalReport]):
 @strict_init
 @attrs.frozen(kw_only=True)
 class EvalOptions:
-    """What an evaluation is to do.
+    """The options of an evaluation. A value out of range raises ``InvalidOption``.
 
     Attributes:
         arms: names of the arms, and strategies; see ``evaluate``.
-        samples: drafts of each seat for each task.
-        repeat: how often called arms run.
-        pool_only: draw the pool, and call no arm.
-        margin: the gain below which a council does not pay, as a share of the points.
-        best: name of the seat that is the baseline; None chooses it on other tasks than those that it is compared on.
-        primary: the strategy that the evaluation is about, whose verdict needs no correction for several ones.
+        samples: drafts of each seat for each task, from 1 to 40.
+        repeat: how often each called arm runs on a task, from 1 to 100.
+        pool_only: True makes the drafts of the pool, and calls no arm.
+        margin: the smallest gain that is worth having, as a share of the points above 0 and below 1.
+        best: name of the seat that is the baseline; None chooses the best one, for each task on other tasks.
+        primary: the arm that was declared before the run; its p-value is not corrected for the number of strategies.
         seed: decides the order of the tasks.
     """
 
@@ -128,14 +129,14 @@ def evaluate(
     Args:
         council: the seats; each of them is a baseline.
         tasks: the task set, or the path of its file.
-        arms: ``"single"``, ``"sample"``, ``"poll"``, ``"weigh"`` and ``"escalate"`` need no call beside the drafts;
-            names of strategies (``"revise"``) and strategies with options are called on these drafts; ``"all"``
-            stands for all of ours.
+        arms: ``"single"``, ``"sample"``, ``"poll"``, ``"weigh"`` and ``"escalate"`` need no call beside the drafts.
+            Other names of strategies (``"revise"``), and strategies with options, are called on these drafts. ``"all"``
+            stands for the five above and for ``"rank"``, ``"judge"``, ``"revise"``, ``"verify"`` and ``"synthesize"``.
         budget: ``usd``, ``calls`` and ``tokens`` limit the whole evaluation. It ends between two tasks, so it exceeds
-            a limit by what one task takes at the most. Other limits are those of the council's runs.
-        out: folder for the journal and the reports; None keeps nothing.
-        resume: go on with the journal in ``out``; finished calls are not made again.
-        repeat: how often called arms run, each time with other fences, orders and tie-breaks.
+            a limit by at most what one task takes. The other fields are ignored: runs have the limits of the council.
+        out: folder for the journal and the reports; None writes no files.
+        resume: True continues the journal in ``out``; finished calls are not made again.
+        repeat: how often each called arm runs on a task, each time with other fences, orders and tie-breaks.
         **options: further fields of ``EvalOptions``.
 
     Returns:
@@ -143,8 +144,9 @@ def evaluate(
 
     Raises:
         InvalidTaskSet: the file has a fault; the message names line and remedy. Nothing was sent.
-        ConfigurationError: an argument is wrong, or an arm cannot work with these seats. Nothing was sent.
-        AdapterFailed: no seat answers.
+        ConfigurationError: an argument is wrong, an arm cannot work with these seats, or ``out`` has a journal and
+            ``resume`` is False. Nothing was sent.
+        AdapterFailed: no seat answers any of the first three tasks.
     """
     made = {"arms": arms, "budget": budget, "out": out, "resume": resume, "repeat": repeat, **options}
     if _runtime.must_await():
@@ -263,7 +265,7 @@ class _Run:
         self.stopped: str | None = None
 
     def check(self) -> None:
-        """Refuse what cannot work, before anything is sent."""
+        """Raise if the tasks, seats and arms cannot be evaluated, before anything is sent."""
         seats = self._seats
         kinds = {task.scorer.kind for task in self._order}
         if ScorerKind.JUDGE in kinds:
@@ -283,7 +285,7 @@ class _Run:
                     raise error._reword(f"arm {name}: {error.message}") from None
 
     def begin(self, journal: EvalJournal) -> None:
-        """Open the pool on the finished cells of a journal."""
+        """Start with the finished cells of a journal, and write its header."""
         self._journal = journal
         self._pool = Pool(self._tasks, self._seats, journal)
         self._evidence = Evidence(tasks=self._tasks, journal=journal, pool=self._pool)
@@ -341,7 +343,7 @@ class _Run:
         if not self._options.pool_only and self._done:
             wanted = samples_wanted(self._evidence, self._done[:PILOT], base)
         if wanted != base:
-            # Their money was kept back, so they are drawn even if there is none for further tasks.
+            # Money was reserved for these samples, so they are made even if none is left for further tasks.
             stopped, self.stopped = self.stopped, None
             async for progress in self._each(self._done[:], partial(self._more_samples, samples=wanted), "samples"):
                 yield progress

@@ -1,4 +1,4 @@
-"""Score an answer against the target of a task: pure functions from 0 to 1.
+"""Score an answer against the target of a task, from 0 to 1, with pure functions.
 
 Answers are read with the reader of the strategies (``AnswerForm``), so a vote and its score see the same answer.
 """
@@ -69,7 +69,7 @@ class FieldPath:
         path: such as ``$.verdict`` or ``$.items[0].price``; stored without ``$``, with dots.
         compare: ``"exact"`` or ``"number"``; None compares numbers as numbers, and all else as exact.
         rel: tolerance of a number as a share of the target.
-        abs: tolerance of a number.
+        abs: absolute tolerance of a number. The larger one of both counts.
     """
 
     path: str = attrs.field(converter=_path)
@@ -117,8 +117,9 @@ class Scorer:
     Attributes:
         kind: what is compared; the other attributes each belong to one kind.
         rel: ``number``: tolerance as a share of the target.
-        abs: ``number``: tolerance. The larger one of both counts.
-        units: ``number``: units with their factors; the target is in the unit with the factor 1.
+        abs: ``number``: absolute tolerance. The larger one of both counts.
+        units: ``number``: unit -> factor, such as ``{"m": 1, "km": 1000}``; the target is in the unit with the factor
+        1.
         full: ``regex``: the pattern must match the whole answer, not a part of it.
         paths: ``fields``: the parts that are compared; empty takes all keys of the target.
         whole: ``fields``: True scores 1 if all parts are right, else 0; False scores the share of right parts.
@@ -214,7 +215,7 @@ class Score:
 def schema_of(scorer: Scorer, choices: Sequence[str], target: Any) -> dict[str, Any] | None:
     """Return the JSON Schema with which a council counts the answers to a task; None for text.
 
-    It holds no part of the target but its keys and types.
+    Of the target, it reveals only keys and types.
     """
     match scorer.kind:
         case ScorerKind.CHOICE:
@@ -229,7 +230,7 @@ def schema_of(scorer: Scorer, choices: Sequence[str], target: Any) -> dict[str, 
 
 
 def _shape(value: Any) -> dict[str, Any]:
-    """Return a schema with the keys and types of a JSON value, and nothing else of it."""
+    """Return a schema with the keys and types of a JSON value, but without its values."""
     if isinstance(value, Mapping):
         properties = {str(key): _shape(part) for key, part in value.items()}
         return {"type": "object", "properties": properties, "required": list(properties)}
@@ -248,7 +249,7 @@ def _shape(value: Any) -> dict[str, Any]:
 
 
 def read_answer(task: EvalTask, given: Any) -> Answer | None:
-    """Return the answer in a model's text, or of a value that a run returned; None if it cannot be read."""
+    """Return the answer in a model's text, or in the value of a run's output; None if it cannot be read."""
     if given is None or isinstance(given, Answer):
         return given
     form = task.form

@@ -21,7 +21,7 @@ from llm_council.strategies._answer_form import AnswerForm, form_of
 __all__ = ["EvalTask", "TaskSet", "example_tasks", "read_tasks"]
 
 MOST_SHOWN = 3
-"""Problems of a file that the message tells."""
+"""Problems of a file that the message lists."""
 
 
 def _input(value: Any) -> str | tuple[Message, ...]:
@@ -62,13 +62,15 @@ def _scorer(value: Scorer | str | Mapping[str, Any]) -> Scorer:
 class EvalTask:
     """A question with a target.
 
+    Creating one raises ``InvalidOption`` if no answer could ever be scored against its target.
+
     Attributes:
         id: unique in its set.
         input: the question, as text or as a conversation.
-        target: what the scorer compares an answer with; a list holds several accepted ones.
-        choices: the options of a choice.
+        target: what the scorer compares an answer with; a list holds several accepted targets.
+        choices: the texts to choose from; empty except for the scorer ``choice``, which needs two or more.
         scorer: how answers are scored; a name or a table becomes a ``Scorer``.
-        metadata: anything else; ``cluster`` names the group that is resampled as one.
+        metadata: anything else. Tasks with the same ``metadata["cluster"]`` are treated as one group by the statistics.
     """
 
     id: str = attrs.field(validator=must_be("text that is not empty", lambda v: isinstance(v, str) and v.strip() != ""))
@@ -107,7 +109,7 @@ class EvalTask:
         return form_of(self.schema, self.vote_on)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the task as a line of a task set holds it."""
+        """Return the task as the JSON object of one line of a task set."""
         question: Any = self.input
         if not isinstance(question, str):
             question = [{"role": message.role, "content": message.text} for message in question]
@@ -131,8 +133,8 @@ class TaskSet:
         name: its name; that of the file if it gives none.
         tasks: the tasks, one or more, with unique ids.
         sha256: hash of the lines of the file that hold tasks, as 64 hexadecimal digits.
-        licence: under which the tasks may be used; None if the file does not say.
-        source: where they come from.
+        licence: the licence of the tasks; None if the file does not give it.
+        source: where the tasks come from; None likewise.
     """
 
     name: str = attrs.field(validator=string)
@@ -148,7 +150,7 @@ class TaskSet:
 
     @property
     def clusters(self) -> int:
-        """How many groups of tasks there are."""
+        """The number of clusters: groups of tasks that are alike."""
         return len({task.cluster for task in self.tasks})
 
 
@@ -162,8 +164,8 @@ def read_tasks(path: str | PathLike[str], *, scorer: Scorer | str | Mapping[str,
 
     Args:
         path: the file, of at most 256 MB and 100,000 tasks.
-        scorer: for tasks that name none; without it, and without one in the header, it follows from the targets,
-            which then must all be of one kind.
+        scorer: for tasks that name none; it replaces the header's. If neither is given, the scorer follows from the
+            targets, which then must all be of one kind.
 
     Raises:
         InvalidTaskSet: the file cannot be read, or a line is wrong. The message names line and remedy, ``faults``
@@ -233,7 +235,7 @@ def _task(record: Record, number: int, default: Any) -> EvalTask:
     )
 
 
-# Fields of a Sample that mean nothing here: they belong to tasks with tools.
+# Fields of an inspect_ai Sample that are ignored: they belong to tasks with tools.
 _OF_INSPECT = frozenset({"sandbox", "files", "setup"})
 
 
@@ -250,7 +252,7 @@ def _natural_scorer(choices: Any, target: Any) -> Scorer:
 
 
 def _scorer_problems(records: Sequence[Record]) -> list[tuple[int, str]]:
-    """Return the first line whose scorer would have to be guessed while others say theirs, or would differ."""
+    """Return the first line without a scorer where other lines have one, or whose target suggests another scorer."""
     silent = [record for record in records if record.sample.get("scorer") is None]
     if not silent:
         return []
