@@ -92,19 +92,47 @@ def eval_(words: tuple[str, ...], **flags: Any) -> int:
         return _export(words[1:], inspect=flags["inspect"])
     from llm_council.evals.run import replay
 
+    _check_paths(flags)
     if flags["from_store"] is not None:
         if words:
             raise click.UsageError("--from-store takes no task set: the tasks are those of the graded runs")
+        _note_unused(flags, "--from-store")
         return _finish(_report_on_store(flags), flags)
     if flags["replay"]:
         if words or flags["resume"] or flags["plan"]:
             raise click.UsageError("--replay takes no task set, --resume or --plan: it reports on what is there")
+        _note_unused(flags, "--replay")
         return _finish(replay(flags["replay"]), flags)
     if len(words) != 1:
         raise click.UsageError("name one file of tasks, such as: council eval tasks.jsonl -p a -p b -p c --plan")
     if flags["resume"] and not flags["out"]:
         raise click.UsageError("--resume needs --out: the folder of the journal")
     return _evaluate(words[0], flags)
+
+
+_FILES = {
+    "html": "--html",
+    "markdown": "--markdown",
+    "json_": "--json",
+    "weights": "--weights",
+    "calibration": "--calibration",
+}
+
+
+def _check_paths(flags: Mapping[str, Any]) -> None:
+    """Refuse files that cannot be written, before anything is paid."""
+    for name, option in _FILES.items():
+        path = flags[name]
+        if path not in (None, "-") and not Path(path).absolute().parent.is_dir():
+            raise click.UsageError(f"{option}: there is no folder {redact(str(Path(path).parent))}: create it first")
+
+
+def _note_unused(flags: Mapping[str, Any], mode: str) -> None:
+    """Say which options have no effect on a report of what has run."""
+    options = ("arms", "samples", "repeat", "max_usd", "best", "primary", "margin", "seed", "out")
+    unused = [f"--{name.replace('_', '-')}" for name in options if flags[name] not in (None, ())]
+    if unused:
+        _output.print_note(f"council: without effect on {mode}, which reports on what has run: {', '.join(unused)}")
 
 
 def _report_on_store(flags: Mapping[str, Any]) -> EvalReport:
@@ -154,6 +182,8 @@ def _evaluate(path: str, flags: Mapping[str, Any]) -> int:
     if flags["margin"] is not None:
         options["margin"] = flags["margin"] / 100
     arms = [arm.strip() for value in flags["arms"] for arm in value.split(",") if arm.strip()]
+    if flags["arms"] and not arms:
+        raise click.UsageError("--arms is empty: name some, such as poll,revise, or leave it out")
     if arms:
         options["arms"] = tuple(arms)
     if flags["repeat"]:
@@ -237,15 +267,20 @@ def _finish(report: EvalReport, flags: Mapping[str, Any]) -> int:
     on_stdout = [name for name in texts if flags[name] == "-"]
     if not on_stdout:
         _print_report(report)
+    problems: list[InvalidOption] = []
     for name, text in texts.items():
         path = flags[name]
-        if path == "-":
-            click.echo(text(), nl=False)
-        elif path is not None:
-            try:
+        try:
+            if path == "-":
+                click.echo(text(), nl=False)
+            elif path is not None:
                 Path(path).write_text(text(), encoding="utf-8", errors="replace")
-            except OSError as error:
-                raise InvalidOption(f"{path}: {error.strerror or error}: name another file") from None
+        except OSError as error:
+            problems.append(InvalidOption(f"{path}: {error.strerror or error}: name another file"))
+        except InvalidOption as error:  # the other files can be written all the same
+            problems.append(error)
+    if problems:
+        raise problems[0]
     return 0 if report.items else FAILED
 
 

@@ -12,7 +12,7 @@ import attrs
 from llm_council._engine.estimate import Estimate, estimate
 from llm_council.evals.arms import called_strategy, chosen_arms
 from llm_council.evals.pool import Seats
-from llm_council.evals.run import EvalOptions, task_order
+from llm_council.evals.run import EvalOptions, check_names, task_order
 from llm_council.evals.tasks import TaskSet
 from llm_council.evals.verdicts import effective_items, items_needed, resolvable_difference
 from llm_council.models._attrs import as_tuple, positive_int, strict_init
@@ -119,6 +119,7 @@ def plan_evaluation(council: Council, tasks: TaskSet, options: EvalOptions) -> E
         ConfigurationError: an arm cannot work with these seats.
     """
     seats = Seats(council)
+    check_names(options, seats.names)
     _, called = chosen_arms(options.arms)
     looked_at = task_order(tasks, options.seed)[:LOOKED_AT]
     found = []

@@ -15,10 +15,10 @@ import anyio
 import attrs
 
 from llm_council import __version__, _runtime, pricing
-from llm_council.errors import AdapterFailed, InvalidOption
+from llm_council.errors import AdapterFailed, InvalidOption, near
 from llm_council.evals.analysis import PILOT, Evidence, analyse, samples_wanted
 from llm_council.evals.arms import FREE, arm_cell, called_strategy, chosen_arms, run_arm
-from llm_council.evals.journal import ArmCell, EvalJournal
+from llm_council.evals.journal import ArmCell, EvalJournal, digest
 from llm_council.evals.pool import Pool, Seats
 from llm_council.evals.report import EvalReport
 from llm_council.evals.scorers import ScorerKind
@@ -274,9 +274,7 @@ class _Run:
                 " scorer"
             )
         seats.council._seating.check()
-        for name in filter(None, (self._options.best,)):
-            if name not in seats.names:
-                raise InvalidOption(f"best: no seat is named {name!r:.80} (seats: {', '.join(seats.names)})")
+        check_names(self._options, seats.names)
         for task in {task.scorer.kind: task for task in self._order}.values():
             for name, arm in self._called.items():
                 try:
@@ -297,9 +295,10 @@ class _Run:
             raise InvalidOption(
                 f"{journal.folder} has a journal {what}, and cells of both are never mixed: name another folder"
             )
-        journal.begin(header)
         if journal.folder is not None:
             save_tasks(self._tasks, journal.folder / SET_COPY)
+            header["copy"] = _hash_of_copy(journal.folder)
+        journal.begin(header)
 
     def header(self) -> dict[str, Any]:
         """Return what the evaluation is started with, for its journal."""
@@ -477,6 +476,20 @@ class _Run:
         return analyse(self._evidence, self._done, stopped=self.stopped)
 
 
+def check_names(options: EvalOptions, seats: Sequence[str]) -> None:
+    """Refuse a best seat that is no seat, and a primary strategy that is not compared."""
+    if options.best is not None and options.best not in seats:
+        raise InvalidOption(f"best: no seat is named {options.best!r:.80} (seats: {', '.join(seats)})")
+    free, called = chosen_arms(options.arms)
+    named = {"poll": ("poll", "poll-in-turn"), "weigh": ("weigh",), "escalate": ("escalate",)}
+    known = [*(name for arm in free for name in named.get(arm, ())), *called]
+    if options.primary is not None and options.primary not in known:
+        raise InvalidOption(
+            f"primary: no arm of several seats is named {options.primary!r:.80}{near(options.primary, known)}"
+            f" (arms: {', '.join(known)})"
+        )
+
+
 def task_order(tasks: TaskSet, seed: str) -> list[EvalTask]:
     """Return the tasks in the order in which they are worked on: shuffled, and the same for one seed."""
     order = list(tasks.tasks)
@@ -490,6 +503,10 @@ def save_tasks(tasks: TaskSet, path: Path) -> None:
     lines = [{key: value for key, value in header.items() if value is not None}]
     lines += [task.to_dict() for task in tasks.tasks]
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+
+
+def _hash_of_copy(folder: Path) -> str:
+    return digest((folder / SET_COPY).read_text(encoding="utf-8"))
 
 
 def replay(folder: str | PathLike[str]) -> EvalReport:
@@ -506,7 +523,13 @@ def replay(folder: str | PathLike[str]) -> EvalReport:
     header = journal.header
     if not header:
         raise InvalidOption(f"{place}: the journal has no beginning: start the evaluation again, in another folder")
-    tasks = attrs.evolve(read_tasks(place / SET_COPY), sha256=header["set"]["sha256"])
+    tasks = read_tasks(place / SET_COPY)
+    if header.get("copy") not in (None, _hash_of_copy(place)):
+        raise InvalidOption(
+            f"{place / SET_COPY} was changed after the evaluation, whose drafts answer the tasks as they were: evaluate"
+            " the changed set in another folder"
+        )
+    tasks = attrs.evolve(tasks, sha256=header["set"]["sha256"])
     pool = Pool(tasks, None, journal)
     pool.load({seat["name"]: seat["identity"] for seat in header["seats"]})
     evidence = Evidence(tasks=tasks, journal=journal, pool=pool)

@@ -83,6 +83,11 @@ def test_a_limit_ends_between_two_tasks(council: Council, seats: dict[str, Price
         (("set.jsonl", "--resume", *SEATED), "--resume needs --out"),
         (("set.jsonl", "--replay", "run"), "--replay takes no task set"),
         (("set.jsonl", *SEATED, "--arms", "revize"), "did you mean 'revise'"),
+        (("set.jsonl", *SEATED, "--arms", ""), "--arms is empty"),
+        (("set.jsonl", *SEATED, "--primary", "nobody"), "primary: no arm of several seats is named 'nobody'"),
+        (("set.jsonl", *SEATED, "--primary", "nobody", "--plan"), "primary: no arm of several seats"),
+        (("set.jsonl", *SEATED, "--best", "nobody", "--plan"), "best: no seat is named 'nobody'"),
+        (("set.jsonl", *SEATED, "--html", "nowhere/x.html"), "--html: there is no folder nowhere"),
         (("none.jsonl", *SEATED), "none.jsonl"),
         (("broken.jsonl", *SEATED), "line 1"),
         (("--replay", "nowhere"), "no journal"),
@@ -98,6 +103,29 @@ def test_mistakes_are_named_before_anything_is_sent(
     assert (code, out) == (2, "")
     assert message in err
     assert [seat.calls for seat in seats.values()] == [0, 0, 0]
+
+
+def test_a_file_that_cannot_be_written_keeps_no_other_one_back(council: Council, seats: dict[str, PricedSeat]) -> None:
+    code, _, err = council("eval", "set.jsonl", *SEATED, "--arms", "poll", "--weights", "w.toml", "--html", "page.html")
+    assert code == 2
+    assert "weights need" in err
+    assert Path("page.html").is_file()
+
+
+def test_options_without_effect_on_a_replay_are_named(council: Council, seats: dict[str, PricedSeat]) -> None:
+    council("eval", "set.jsonl", *SEATED, "--arms", "poll", "--out", "run")
+    code, _, err = council("eval", "--replay", "run", "--arms", "revise", "--best", "ann")
+    assert code == 0
+    assert "without effect on --replay, which reports on what has run: --arms, --best" in err
+
+
+def test_a_set_that_was_changed_in_the_folder_is_not_replayed(council: Council, seats: dict[str, PricedSeat]) -> None:
+    council("eval", "set.jsonl", *SEATED, "--arms", "poll", "--out", "run")
+    copy = Path("run", "tasks.jsonl")
+    copy.write_text(copy.read_text().replace('"target": ', '"target": 1', 1))
+    code, out, err = council("eval", "--replay", "run")
+    assert (code, out) == (2, "")
+    assert "was changed after the evaluation" in err
 
 
 def test_a_set_is_exported(council: Council, seats: dict[str, PricedSeat]) -> None:
