@@ -30,10 +30,10 @@ _COLUMNS = ("id", "input", "target", "choices", "scorer", "metadata")
 
 @attrs.frozen
 class Record:
-    """A task as the file has it, with inspect_ai's names of fields.
+    """A task as it is in the file, with inspect_ai's names of fields.
 
     Attributes:
-        line: where it begins, from 1.
+        line: number of its first line, from 1.
         sample: its fields.
     """
 
@@ -226,7 +226,7 @@ def _read_table(file: Path, data: bytes) -> Content:
 
 
 def _numbered(file: Path, rows: Any) -> Iterator[tuple[int, list[str]]]:
-    """Return the rows of a table with the line on which each begins."""
+    """Yield the rows of a table, each with the number of its first line."""
     begin = 1
     try:
         for row in rows:

@@ -1,4 +1,4 @@
-"""What a vote is worth on tasks like these: calibrated shares, and weights of seats from their measured accuracy."""
+"""How often the winner of a vote is right, by its share of the votes, and shrunk estimates of a seat's accuracy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Calibration:
     Attributes:
         shares: where each step begins, ascending.
         accuracies: the accuracy from there on.
-        items: tasks behind it.
+        items: number of tasks behind it.
     """
 
     shares: tuple[float, ...]
@@ -46,8 +46,11 @@ def calibrate(shares: Sequence[float], scores: Sequence[float]) -> Calibration:
     probabilities: Zadrozny and Elkan 2002.
 
     Args:
-        shares: share of the winner, one a task.
-        scores: score of the winner.
+        shares: share of the votes that the winner got, from 0 to 1, one a task.
+        scores: score of the winner, from 0 to 1, one a task.
+
+    Raises:
+        InvalidOption: there is no task, or the lengths differ.
     """
     if not shares or len(shares) != len(scores):
         raise InvalidOption("a calibration needs the share and the score of one task or more")

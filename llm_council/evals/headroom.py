@@ -1,7 +1,7 @@
-"""What seats could gain together, before any strategy is called: bounds and rates from their answers to the same tasks.
+"""How much seats can complement each other: bounds and rates from their answers to the same tasks.
 
-Also votes by arithmetic: the accuracy of k samples out of those that were drawn, of independent seats, and of more
-seats of the same kind.
+Also the expected accuracy of votes: the accuracy of k samples out of those that were drawn, of independent seats, and
+of more seats of the same kind.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ class Headroom:
         best: name of the seat with the highest accuracy on these tasks.
         best_accuracy: its accuracy.
         ceiling: share of tasks that some seat solves: no choice between the answers can be right more often.
-        gain: share of tasks that the best seat fails and another one solves: what a perfect chooser would gain.
+        gain: share of tasks that the best seat fails and another one solves: the gain of a perfect choice.
         error_correlation: mean over pairs of seats of the correlation of their errors; None if it is undefined.
         effective_seats: how many independent seats these are worth, n / (1 + (n - 1) correlation); None likewise.
         same_wrong: of two seats that are both wrong, how often they give the same answer; None if no two ever are.
-        unanimous_wrong: share of tasks on which all seats give the same wrong answer, which no vote can mend.
+        unanimous_wrong: share of tasks on which all seats give the same wrong answer, so that every vote is wrong.
         minority_right: share of tasks on which some seat is right and another answer has the most votes.
         poll_accuracy: accuracy of the most frequent answer, ties split.
         independent_accuracy: accuracy of the majority if the seats erred independently.
-        predicted: of more seats of the same mean accuracy and correlation, the accuracy of the majority by number of
-            seats. An extrapolation from a model with one common factor.
+        predicted: number of seats -> accuracy of the majority, for more seats of the same mean accuracy and
+            correlation. An extrapolation from a model with one common factor.
     """
 
     items: int
@@ -76,9 +76,9 @@ class Headroom:
     predicted: Mapping[int, float] = attrs.field(converter=_by_number)
 
     def cannot_pay(self, margin: float) -> bool:
-        """Return True if even a perfect chooser would gain less than the margin: no council of these seats can pay.
+        """Return True if even a perfect choice between the seats' answers would gain less than the margin.
 
-        For strategies whose answer is one of the seats': an answer that is written anew is not bounded so.
+        Then no strategy pays that picks one of these answers. A strategy that writes a new answer still may.
         """
         return self.gain.high is not None and self.gain.high < margin
 
@@ -89,7 +89,7 @@ def measure_headroom(
     *,
     confidence: float = 0.95,
 ) -> Headroom:
-    """Return what seats could gain together.
+    """Return how much seats can complement each other.
 
     Sources: the ceiling, "the share of tasks on which all are wrong": arXiv 2606.27288; equal wrong answers:
     arXiv 2506.07962; the independent vote beside the real one: arXiv 2605.29800; n_eff: Kish 1965.
@@ -167,7 +167,7 @@ def _is_minority_right(votes: Sequence[tuple[bool, str | None]]) -> bool:
     return any(is_right for is_right, _ in votes) and not any(is_right for is_right, key in votes if key in leaders)
 
 
-# Votes by arithmetic
+# The expected accuracy of votes
 
 
 def plurality_accuracy(votes: Sequence[tuple[str | None, float]]) -> float:

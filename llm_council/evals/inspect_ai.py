@@ -1,4 +1,4 @@
-"""Councils in inspect_ai: its tasks run on a council, and its logs give paired verdicts.
+"""Use councils in inspect_ai: run its tasks on a council, and compute verdicts from its logs.
 
 ``inspect eval task.py --model council/local:3 -M strategy=poll`` runs any task without tools on a council; seats are
 joined with ``+``, and ``council/default`` takes those of the configuration. ``solver=council(...)`` does the same
@@ -95,8 +95,8 @@ def read_log(path: str, *, scorer: str | None = None, name: str | None = None) -
 
     Args:
         path: the log, in either of its formats.
-        scorer: whose scores; needed if the task has several.
-        name: what to call it; None takes the name of the model.
+        scorer: name of the scorer whose scores are read; needed if the task has several.
+        name: name of the result; None takes the name of the model.
 
     Raises:
         InvalidOption: the log has no such scores.
@@ -143,7 +143,8 @@ def paired_verdicts(
 ) -> dict[str, Verdict]:
     """Return whether each arm pays against all baselines, on the samples that all logs scored.
 
-    Take the best single model, and repeated samples of it at equal cost; a log says nothing about equal cost.
+    Use logs of the best single model, and of repeated samples of it at equal cost. Whether the costs are equal is not
+    checked.
 
     Args:
         arms: logs of councils.

@@ -1,4 +1,4 @@
-"""The journal of an evaluation: one JSON line for each finished cell, so that a killed evaluation goes on where it was.
+"""The journal of an evaluation: one JSON line for each finished cell, so that a killed evaluation can be resumed.
 
 A cell is a draft of the pool, or one run of an arm on a task. Each line is written at once when its cell has finished:
 a process that is killed loses no finished cell. Lines are flushed to the disk after each task. The last line of a
@@ -39,7 +39,7 @@ class DraftCell:
         set: hash of the task set.
         item: id of the task.
         seat: name of the seat.
-        identity: hash of the provider's identity and of the model: another seat of this name is another key.
+        identity: hash of the provider's identity and of the model, so that another seat of this name has another key.
         prompt: hash of the request.
         sample: number of the draft, from 0.
         text: the answer; None after an error.
@@ -48,7 +48,7 @@ class DraftCell:
         usd: what the call was billed; None if the price is unknown.
         input_tokens: tokens in, estimated where the provider reports none.
         output_tokens: tokens out, likewise.
-        seconds: how long the call took.
+        seconds: duration of the call in seconds.
         error: why there is no answer.
     """
 
@@ -69,7 +69,7 @@ class DraftCell:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What makes this cell the same as one of an earlier process."""
+        """The key that finds this cell again in another process."""
         return ("draft", self.set, self.item, self.identity, self.prompt, self.sample)
 
     @property
@@ -93,7 +93,7 @@ class ArmCell:
         answer: the final answer, as it was read; None if it cannot be read, or there is none.
         text: the final text.
         usd: what all calls of the arm were billed, the pooled drafts included; None if a price is unknown.
-        new_usd: the part of it that was spent beside the pool.
+        new_usd: the part of ``usd`` that was spent on calls beside the pool.
         input_tokens: tokens in.
         output_tokens: tokens out.
         calls: number of calls.
@@ -121,7 +121,7 @@ class ArmCell:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What makes this cell the same as one of an earlier process."""
+        """The key that finds this cell again in another process."""
         return ("arm", self.set, self.item, self.arm, self.replicate, self.plan)
 
 
@@ -161,10 +161,10 @@ class EvalJournal:
 
     @classmethod
     def read(cls, folder: Path) -> EvalJournal:
-        """Return the journal of a folder, to be read only.
+        """Return the journal of a folder, for reading only.
 
         Raises:
-            InvalidOption: there is none, or a line in it is no cell.
+            InvalidOption: the folder has no journal, or a line is not a cell.
         """
         path = folder / FILE
         try:
@@ -274,7 +274,7 @@ class EvalJournal:
             rest = rest[os.write(self._file, rest) :]
 
     def flush(self) -> None:
-        """Bring what was written to the disk."""
+        """Flush the written lines to the disk."""
         if self._file is not None:
             os.fsync(self._file)
 

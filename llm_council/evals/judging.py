@@ -1,7 +1,6 @@
-"""Scores by a judge, for answers that no target decides: its requests, its replies, and how far to trust it.
+"""Scores by a judge, where no target decides: its requests, its replies, and its agreement with known scores.
 
-Nothing here calls a model.
-A judge's score is an opinion: reports show it as judged, not measured, with the agreement on tasks that have a key.
+Nothing here calls a model, and evaluations do not use judges yet.
 """
 
 from __future__ import annotations
@@ -68,7 +67,10 @@ def read_grade(text: str) -> Score:
 def pair_requests(
     task: EvalTask, first: str, second: str, *, code: str
 ) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    """Return the messages that ask a judge which of two answers is better, in both orders: places have favourites."""
+    """Return the messages that ask a judge which of two answers is better, in both orders.
+
+    Judges tend to prefer an answer because of its place. Arguments are those of ``grade_request``.
+    """
     return (
         _messages(task, {"A": first, "B": second}, _PAIR, code),
         _messages(task, {"A": second, "B": first}, _PAIR, code),
@@ -76,7 +78,7 @@ def pair_requests(
 
 
 def read_pair(forth: str, back: str) -> float | None:
-    """Return the share of the first answer: 1 if it wins in both orders, 0 if it loses, half if the judge wavers.
+    """Return the share of the first answer: 1 if it wins in both orders, 0 if it loses in both, else between.
 
     Args:
         forth: the reply to the first order.
@@ -103,7 +105,7 @@ def _messages(task: EvalTask, answers: dict[str, str], asked: str, code: str) ->
     return Message("system", _ROLE), Message("user", "\n\n".join([*parts, asked]))
 
 
-# Who may judge, and how far to trust it
+# The family of a judge, and its agreement with known scores
 
 
 def kin(judge: tuple[str, str | None], seat: tuple[str, str | None]) -> bool:
@@ -112,8 +114,8 @@ def kin(judge: tuple[str, str | None], seat: tuple[str, str | None]) -> bool:
     Judges favour texts of their own family and of models like themselves (arXiv 2502.04313).
 
     Args:
-        judge: its provider and model.
-        seat: of the seat.
+        judge: provider and model of the judge.
+        seat: provider and model of the seat.
     """
     return judge[0] == seat[0] or (_family(judge[1]) == _family(seat[1]) != "")
 
@@ -127,7 +129,7 @@ def _family(model: str | None) -> str:
 @strict_init
 @attrs.frozen(kw_only=True)
 class JudgeAgreement:
-    """How far a judge agrees with keys or with people.
+    """How far a judge agrees with known scores.
 
     Attributes:
         kappa: Cohen's kappa, 0 for chance and 1 for full agreement; None if it is undefined.
@@ -141,7 +143,7 @@ class JudgeAgreement:
 
     @property
     def is_validated(self) -> bool:
-        """Whether there are tasks enough to say how good the judge is."""
+        """True if there are enough tasks, 50 or more, to measure how good the judge is."""
         return self.items >= VALIDATED_BY
 
 
@@ -153,7 +155,10 @@ def agreement(judged: Sequence[float], known: Sequence[float], *, good: float = 
     Args:
         judged: scores of the judge, from 0 to 1.
         known: scores by a key or by people, on the same tasks.
-        good: scores of this and more are good, all others bad.
+        good: the smallest score that counts as good.
+
+    Raises:
+        InvalidOption: there is no task, or the lengths differ.
     """
     if not judged or len(judged) != len(known):
         raise InvalidOption("agreement needs the scores of both on one task or more")

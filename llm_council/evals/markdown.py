@@ -51,7 +51,7 @@ def _lines(report: EvalReport) -> Iterator[str]:
 
 
 def scope(report: EvalReport) -> str:
-    """Return what the figures are about."""
+    """Return the numbers of tasks and seats, and the cost, in a sentence or two."""
     words = f"{report.items:,} of {report.total:,} tasks, {len(report.seats)} seats"
     if report.usd:
         words += f", {report.usd:.4f} US dollars"
@@ -59,7 +59,7 @@ def scope(report: EvalReport) -> str:
 
 
 def headroom_lines(report: EvalReport) -> Iterator[str]:
-    """Yield what the seats could gain together, a sentence a line."""
+    """Yield how much the seats can complement each other, a sentence a line."""
     found = report.headroom
     if found is None:
         return
@@ -93,7 +93,7 @@ def headroom_lines(report: EvalReport) -> Iterator[str]:
 
 
 def limits(report: EvalReport) -> Iterator[str]:
-    """Yield what the report cannot say."""
+    """Yield the limits of the report, a sentence a line."""
     yield "The figures hold for tasks like these. Other tasks may differ by more than the intervals."
     yield (
         "Both baselines must be beaten: the best seat, chosen on other tasks than those that it is scored on, and"

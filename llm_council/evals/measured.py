@@ -1,4 +1,4 @@
-"""Files that a council may use later: weights of seats and the calibration of a poll, as they were measured."""
+"""Write the results of an evaluation as TOML: the accuracy of seats, for weights, and the calibration of a poll."""
 
 from __future__ import annotations
 

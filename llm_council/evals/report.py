@@ -45,7 +45,7 @@ class SeatFacts:
 @strict_init
 @attrs.frozen(kw_only=True)
 class ArmRow:
-    """What an arm reached, and what it took; means over tasks.
+    """The score and the cost of an arm, as means over tasks.
 
     Attributes:
         arm: ``single:SEAT``, ``sample:SEAT`` for a seat that is asked until its answer is stable, else a strategy.
@@ -55,10 +55,10 @@ class ArmRow:
         abstained: share of tasks on which it abstained.
         usd: US dollars a task; None if a price is unknown.
         tokens: tokens a task.
-        weighted_tokens: tokens in and four times the tokens out, which costs are counted in where there are no prices.
+        weighted_tokens: input tokens plus four times the output tokens, a task; the cost where there are no prices.
         calls: calls a task.
-        p50: median seconds of a task, on the critical path.
-        p95: seconds below which 95 % of the tasks stay.
+        p50: median duration of a task in seconds; calls that are made at once count as the slowest.
+        p95: 95th percentile of the duration of a task in seconds.
         equal_samples: how many samples of its baseline cost as much; None for arms of one seat.
         run_variance: mean variance of the score between runs on one task; None if it ran once.
     """
@@ -117,14 +117,14 @@ class Curve:
 @strict_init
 @attrs.frozen(kw_only=True)
 class RiskPoint:
-    """The poll, if it abstains below a share of the votes.
+    """The result of a poll that abstains if its winner has less than a share of the votes.
 
     Attributes:
-        share: the share.
+        share: the share, from 0 to 1.
         coverage: share of tasks that it then answers.
-        accuracy: how often it is right on those.
-        accuracy_at: how often it is right on tasks with exactly this share.
-        items_at: the number of these.
+        accuracy: mean score on the tasks that it answers.
+        accuracy_at: mean score on tasks whose winner has exactly this share.
+        items_at: number of those tasks.
     """
 
     share: float
@@ -157,7 +157,7 @@ class DifferingTask:
 @strict_init
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class EvalReport(AwaitableRecord):
-    """What an evaluation found. It may be awaited, which returns the report itself.
+    """The results of an evaluation. It may be awaited, which returns the report itself.
 
     Attributes:
         name: name of the task set.
@@ -170,15 +170,15 @@ class EvalReport(AwaitableRecord):
         facts: the options of the evaluation.
         rows: the arms, seats alone first.
         verdicts: on each arm of several seats.
-        bands: gains over the best seat with intervals that hold for all arms at once.
+        bands: arm -> gain over the best seat, with intervals that hold for all arms at once.
         curves: self-consistency of each seat.
-        headroom: what the seats could gain together.
-        risk: the poll, if it abstains below a share of the votes; the largest share first.
+        headroom: how much the seats can complement each other.
+        risk: results of a poll that abstains below a share of the votes, the largest share first.
         differing: tasks on which arms differ, the first ones.
         differing_total: how many there are.
-        usd: what the evaluation cost, an assumed price where none is known.
-        calls: calls of the pool.
-        warnings: what a reader should know.
+        usd: US dollars that the evaluation cost, with an assumed price where none is known.
+        calls: number of calls for the pool; calls of arms are not counted.
+        warnings: limits of these results, a sentence each.
     """
 
     name: str

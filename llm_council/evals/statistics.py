@@ -46,7 +46,7 @@ DRAWS = 10_000
 """Draws of a bootstrap."""
 
 MOST_REMEMBERED = 2_000_000
-"""Numbers that were drawn last and are remembered for the next arm, which take 16 MB."""
+"""The most random numbers that are cached for the next arm; they take 16 MB."""
 
 FEWEST_CLUSTERS = 20
 """Below this many clusters a bootstrap over clusters gives no interval: it would be too narrow (Cameron, Gelbach and
@@ -62,9 +62,9 @@ class Interval:
 
     Attributes:
         estimate: the estimate.
-        low: the lower limit; None if no honest interval can be given.
-        high: the upper limit; None like ``low``.
-        method: how it was computed, for people.
+        low: the lower limit; None if there are too few clusters for an interval.
+        high: the upper limit; None likewise.
+        method: how it was computed, or why there is no interval, for people.
     """
 
     estimate: float
@@ -149,9 +149,9 @@ def wilson(right: float, n: float, confidence: float = 0.95) -> Interval:
     Source: Wilson 1927; Brown, Cai and DasGupta 2001, "Interval estimation for a binomial proportion", section 3.1.1.
 
     Args:
-        right: the number of successes.
-        n: the number of tasks, above 0; a fraction where clusters make tasks worth less.
-        confidence: the level.
+        right: the number of successes; not always whole, like ``n``.
+        n: the number of tasks, above 0; with clusters, the effective number, which may not be whole.
+        confidence: the level, such as 0.95.
     """
     z = _z(confidence)
     p = right / n
@@ -163,7 +163,7 @@ def wilson(right: float, n: float, confidence: float = 0.95) -> Interval:
 
 
 def clopper_pearson(right: int, n: int, confidence: float = 0.95) -> Interval:
-    """Return the exact interval of a proportion, whose coverage is never below the level.
+    """Return the exact interval of a proportion, whose coverage is never below ``confidence``.
 
     Source: Clopper and Pearson 1934; as quantiles of beta distributions, Brown, Cai and DasGupta 2001, section 4.2.1.
     """
@@ -193,7 +193,7 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[str], confidence:
         return Interval(estimate=mean, low=None, high=None, method="one cluster: no interval")
     error = sqrt(count / (count - 1) * fsum(part * part for part in sums.values())) / len(values)
     if error < 1e-12 and mean in (0.0, 1.0):
-        # All alike: the standard error is 0, and certainty would be a lie. The clusters are taken for single tasks.
+        # All scores are equal, so the standard error of 0 would claim certainty. Each cluster counts as one task.
         return attrs.evolve(wilson(mean * count, count, confidence), method="Wilson over clusters")
     half = t_quantile((1 + confidence) / 2, count - 1) * error
     return Interval(estimate=mean, low=mean - half, high=mean + half, method="cluster-robust t")
@@ -304,7 +304,10 @@ def paired_difference(
         clusters: the cluster of each task; None if each is its own.
         confidence: the level.
         draws: draws of the bootstrap.
-        seed: makes them the same each time.
+        seed: seed of the draws.
+
+    Raises:
+        InvalidOption: there is no score, or the arms have different numbers of scores.
     """
     _check(first, second)
     first, second = without_noise(first), without_noise(second)
@@ -343,9 +346,9 @@ def _at_effective_size(first: Sequence[float], second: Sequence[float], effect: 
 
 
 def design_effect(values: Sequence[float], clusters: Sequence[str] | None) -> float:
-    """Return the variance of the mean with clusters over the one without, as observed; 1 or more.
+    """Return the observed variance of the mean with clusters, divided by the variance without clusters; 1 or more.
 
-    Source: Kish 1965, "Survey sampling", 8.2: so many times more tasks are needed because those of a cluster are alike.
+    Tasks of a cluster are alike, so that many times more tasks are needed. Source: Kish 1965, "Survey sampling", 8.2.
     """
     if clusters is None or len(set(clusters)) in (1, len(clusters)):
         return 1.0
@@ -377,7 +380,7 @@ def paired_p_value(first: Sequence[float], second: Sequence[float], clusters: Se
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return adjusted p-values, which keep the chance of any false finding among all below the level.
+    """Return adjusted p-values: compared with a level, they keep the chance of any false finding below that level.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
@@ -429,7 +432,7 @@ def bootstrap_means(
 
 
 def _draws(count: int, draws: int, seed: int) -> Iterator[itemgetter[Any]]:
-    """Yield what takes a resample of ``count`` values: one getter for all columns of a draw."""
+    """Yield one getter for each draw, which picks the resampled values from a column of ``count`` values."""
     chance = Random(seed)
     numbers = range(count)
     for _ in range(draws):
@@ -513,7 +516,7 @@ def _is_unclustered(clusters: Sequence[str] | None) -> bool:
 
 
 def _check(*columns: Sequence[float]) -> None:
-    """Refuse arms without a score, or with scores of different tasks."""
+    """Raise InvalidOption for arms without a score, or with different numbers of scores."""
     if not columns[0]:
         raise InvalidOption("there is no score: an interval needs one task or more")
     if len({len(column) for column in columns}) > 1:

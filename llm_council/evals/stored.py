@@ -1,6 +1,6 @@
-"""Evaluate stored runs: people say which answers were right, and the drafts of the runs become the pool.
+"""Evaluate stored runs: people grade the answers, and the drafts of the runs become the pool.
 
-Grades stand in a file of JSON Lines beside the store, so that a store needs no change, whoever wrote it.
+Grades are in a file of JSON Lines beside the store, so that stores of other authors work without a change.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ WRONG: Final = "wrong"
 @strict_init
 @attrs.frozen(kw_only=True)
 class Grade:
-    """What a person said of a stored run.
+    """The grade that a person gave to the answer of a stored run.
 
     Attributes:
         run: the run's id.
         grade: ``"right"``, ``"wrong"``, or ``"target"`` for a right answer that was given.
         target: the right answer; None for the other two.
-        at: when, as ``2026-11-30T12:29:02Z``.
+        at: time in UTC, such as ``2026-11-30T12:29:02Z``.
     """
 
     run: str
@@ -147,7 +147,7 @@ def evaluate_stored(store: Store | RunStore, grades: Mapping[str, Grade]) -> Eva
         grades: the grades, by the id of the run.
 
     Raises:
-        InvalidOption: there are no two graded runs with the same seats and drafts that can be read.
+        InvalidOption: no graded run can be scored.
     """
     found = as_tasks(store, grades)
     journal = EvalJournal()

@@ -43,7 +43,7 @@ class Axis:
     def over(
         cls, values: Sequence[float], title: str, *, log: bool = False, percent: bool = False, zero: bool = False
     ) -> Axis:
-        """Return an axis on which all values have a place, with some room on both sides."""
+        """Return an axis that covers all values, with a margin on both sides."""
         known = [value for value in values if isfinite(value) and (value > 0 or not log)]
         if zero:
             known.append(0.0)

@@ -1,4 +1,4 @@
-"""Does an arm pay? Verdicts from paired comparisons, and what a task set can resolve before anything is spent.
+"""Verdicts on arms from paired comparisons, and how small a gain a task set can detect, before anything is spent.
 
 An arm pays if it beats the best single seat and repeated samples of a seat at equal cost, each by a useful margin that
 chance does not explain. Both must be beaten, so no correction between the two is due (Berger 1982, intersection-union
@@ -50,17 +50,17 @@ MARGIN = 0.05
 """The smallest gain that is worth having: 5 points."""
 
 POWER = 0.8
-"""The chance of seeing a gain that is there."""
+"""The probability of detecting a gain that exists."""
 
 BOTH = 1.25
-"""Beating two baselines takes about a quarter more tasks than beating one, as simulations of this project say."""
+"""Factor of the tasks that two baselines take compared with one, measured in simulations of this project."""
 
 ROUNDING = 1e-9
 """What rounding can make of a difference of 0, and more."""
 
 
 class VerdictKind(StrEnum):
-    """What an evaluation says of an arm."""
+    """The verdict on an arm."""
 
     PAYS = "pays"
     DOES_NOT_PAY = "does not pay"
@@ -75,7 +75,7 @@ class Comparison:
     Attributes:
         baseline: name of the baseline.
         difference: mean score of the arm minus that of the baseline, with its interval.
-        p_value: of no difference, two-sided.
+        p_value: two-sided, for the hypothesis of no difference.
         discordance: mean squared difference; for right or wrong, the share of tasks on which exactly one is right.
         items: the number of tasks.
         clusters: the number of clusters.
@@ -94,7 +94,7 @@ class Comparison:
 @strict_init
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """What an evaluation says of an arm.
+    """The verdict on an arm, with the comparisons behind it.
 
     Attributes:
         arm: its name.
@@ -158,7 +158,7 @@ def verdicts(
     """Return the verdict on each arm.
 
     *pays*: against every baseline the interval is above 0 and the gain at least the margin, and the p-value, adjusted
-    for the number of arms, is below 1 - confidence. *does not pay*: against some baseline the whole interval is below
+    for the number of arms, is at most 1 - confidence. *does not pay*: against some baseline the whole interval is below
     the margin. Else *cannot tell yet*, with the number of tasks that would probably tell.
 
     Args:
@@ -197,7 +197,7 @@ def _verdict(
         return Verdict(arm=arm, kind=VerdictKind.PAYS, comparisons=against, p_value=p_value, reason=reason)
     needed = max(_items_to_settle(one, margin, level, len(against), strategies) for one in against)
     items = max(one.items for one in against)
-    # More of the same, even where the formula says that there are enough: a tenth, or the next whole task.
+    # Even where the formula says that there are enough tasks, more are needed: at least a tenth more, and at least one.
     more = max(needed - items, ceil(items / 10), 1)
     without = [one for one in against if one.difference.low is None]
     reason = without[0].difference.method if without else f"about {more:,} more tasks would probably tell"
@@ -228,7 +228,7 @@ def items_needed(
     baselines: int = 1,
     strategies: int = 1,
 ) -> int:
-    """Return how many tasks it takes to see a gain.
+    """Return how many tasks it takes to detect a gain.
 
     N = (z_a sqrt(psi) + z_b sqrt(psi - d^2))^2 / d^2. Source: Connor 1987, "Sample size for testing differences in
     proportions for the paired-sample design", Biometrics 43, 207-211.
@@ -236,10 +236,13 @@ def items_needed(
     Args:
         difference: the gain, such as 0.1 for 10 points.
         discordance: share of tasks on which exactly one of both is right; at least the gain.
-        power: the chance of seeing it.
+        power: the probability of detecting it.
         confidence: the level.
-        baselines: how many must be beaten; two take about a quarter more.
-        strategies: among how many the level is shared, as Holm's first step does.
+        baselines: number of baselines that must be beaten; two take a quarter more tasks.
+        strategies: number of strategies that share the level, as in Holm's first step.
+
+    Raises:
+        InvalidOption: the gain is not above 0, or above the discordance.
     """
     if not 0 < difference <= discordance <= 1:
         raise InvalidOption(
@@ -263,8 +266,8 @@ def detection_power(
 ) -> float:
     """Return the chance that an arm with a true gain is found to pay.
 
-    The normal approximation behind ``items_needed``. Two baselines share the arm, so that their differences correlate
-    by one half if all three make errors independently; that is taken here.
+    This uses the normal approximation of ``items_needed``. Both differences contain the same arm. If all three make
+    errors independently, the differences correlate by one half, which is assumed here.
 
     Args:
         items: the number of tasks; with clusters, ``effective_items``.
@@ -273,7 +276,7 @@ def detection_power(
         confidence: the level.
         baselines: how many must be beaten: 1 or 2.
         strategies: among how many the level is shared.
-        margin: the gain that must be seen at least.
+        margin: the smallest observed gain that counts.
     """
     z_level = NORMAL.inv_cdf(1 - (1 - confidence) / (2 * strategies))
     least = max(z_level * sqrt(discordance / items), margin)
@@ -301,12 +304,12 @@ def resolvable_difference(
     baselines: int = 1,
     strategies: int = 1,
 ) -> float | None:
-    """Return the smallest gain that a number of tasks can show; None if they can show none.
+    """Return the smallest gain that a number of tasks can detect; None if they can detect none.
 
     Args:
         items: the number of tasks; with clusters, ``effective_items``.
         discordance: share of tasks on which exactly one of both is right.
-        power: the chance of seeing the gain.
+        power: the probability of detecting the gain.
         confidence: the level.
         baselines: how many must be beaten.
         strategies: among how many the level is shared.
@@ -334,7 +337,7 @@ def resolvable_difference(
 def effective_items(cluster_sizes: Sequence[int], correlation: float) -> float:
     """Return how many independent tasks clustered ones are worth: n / (1 + (m - 1) correlation).
 
-    Source: Kish 1965, "Survey sampling", 5.4; for unequal clusters m is the mean size that a task sees.
+    Source: Kish 1965, "Survey sampling", 5.4; for unequal clusters, m is the mean size of a task's cluster.
 
     Args:
         cluster_sizes: tasks in each cluster.
@@ -345,17 +348,17 @@ def effective_items(cluster_sizes: Sequence[int], correlation: float) -> float:
     return items / (1 + (seen - 1) * correlation)
 
 
-# The best seat, without flattering it
+# The best seat, without overestimating it
 
 
 @strict_init
 @attrs.frozen(kw_only=True)
 class CrossFit:
-    """The best one of several, chosen for each task on other tasks.
+    """The best column of several, chosen for each task on other tasks.
 
     Attributes:
-        scores: the score of the chosen one, by task.
-        chosen: its name, by task.
+        scores: the score of the chosen column, one a task.
+        chosen: the name of the chosen column, one a task.
     """
 
     scores: tuple[float, ...]
@@ -363,16 +366,16 @@ class CrossFit:
 
     @property
     def names(self) -> dict[str, int]:
-        """For how many tasks each one was chosen, the most frequent first."""
+        """Name -> number of tasks for which it was chosen, the most frequent first."""
         return dict(Counter(self.chosen).most_common())
 
 
 def cross_fit(
     columns: Mapping[str, Sequence[float]], clusters: Sequence[str] | None = None, *, folds: int = 5, seed: int = 0
 ) -> CrossFit:
-    """Choose the best one of several on the other folds.
+    """Choose the best column for each task, on the tasks of the other folds.
 
-    Choosing it on the same tasks flatters it: of m equal ones, the best seems better than it is.
+    If it were chosen on the same tasks, its score would be too high: of several equal columns, one is best by chance.
 
     Args:
         columns: scores by name. Equal means go to the first one.
