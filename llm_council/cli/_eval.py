@@ -155,7 +155,7 @@ def grade(run: str, grade: str, *, store: str | None, grades: str | None) -> int
     runs count too.
     """
     from llm_council.cli._runs import configured
-    from llm_council.evals.stored import grades_path, write_grade
+    from llm_council.evals.stored import grades_path, why_left_out, write_grade
 
     config, place = configured(store)
     found = place.find_sync(run)
@@ -163,6 +163,9 @@ def grade(run: str, grade: str, *, store: str | None, grades: str | None) -> int
     written = write_grade(path, found, grade)
     what = written.grade if written.target is None else json.dumps(written.target, ensure_ascii=False)
     _output.print_line(f"run {found}: {what}; written to {path}")
+    reason = why_left_out(place, written)
+    if reason is not None:
+        _output.print_note(f"council: an evaluation of stored runs leaves this one out: {reason}")
     return 0
 
 

@@ -28,7 +28,7 @@ from llm_council.results import CouncilResult
 from llm_council.store import RunStore, Store
 from llm_council.strategies._answer_form import form_of
 
-__all__ = ["Grade", "StoredTasks", "evaluate_stored", "grades_path", "read_grades", "write_grade"]
+__all__ = ["Grade", "StoredTasks", "evaluate_stored", "grades_path", "read_grades", "why_left_out", "write_grade"]
 
 RIGHT: Final = "right"
 WRONG: Final = "wrong"
@@ -229,6 +229,15 @@ def as_tasks(store: Store | RunStore, grades: Mapping[str, Grade]) -> StoredTask
         sha256=digest([task.to_dict() for _, task in kept]),
     )
     return StoredTasks(tasks=tasks, results={task.id: result for result, task in kept}, left_out=left_out)
+
+
+def why_left_out(store: Store | RunStore, grade: Grade) -> str | None:
+    """Return why an evaluation of stored runs cannot use a graded run; None if it can."""
+    stored = store.show_sync(grade.run).result
+    if stored is None:
+        return "the run has no result"
+    task, reason = _task(CouncilResult.from_dict(stored), grade)
+    return reason if task is None else None
 
 
 def _seats(plan: Plan) -> tuple[tuple[str, str, str | None], ...]:

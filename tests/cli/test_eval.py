@@ -145,3 +145,15 @@ def test_stored_runs_are_graded_and_reported_on(council: Council, seats: dict[st
     code, out, _ = council("eval", "--from-store", "runs.db")
     assert code == 0
     assert "as it ran: revise" in out
+
+
+def test_a_grade_that_no_evaluation_can_use_is_noted_at_once(council: Council, seats: dict[str, PricedSeat]) -> None:
+    Path("number.json").write_text('{"type": "number"}')
+    words = ("run", "What is item 0?", *SEATED, "--strategy", "revise", "--schema", "number.json")
+    assert council(*words, "--store", "runs.db")[0] == 0
+    code, out, err = council("grade", "last", "many", "--store", "runs.db")
+    assert code == 0
+    assert "written to" in out
+    assert "leaves this one out: " in err
+    assert "is no number" in err
+    assert "leaves" not in council("grade", "last", "3", "--store", "runs.db")[2]
