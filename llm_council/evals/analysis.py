@@ -322,8 +322,8 @@ def analyse(evidence: Evidence, done: Sequence[EvalTask], *, stopped: str | None
     warnings = []
     if baselines.short:
         warnings.append(
-            f"fewer samples than cost as much as the dearest arm were drawn of {', '.join(sorted(baselines.short))}:"
-            " its baseline at equal cost has all that there are"
+            f"fewer samples of {', '.join(sorted(baselines.short))} were drawn than cost as much as the dearest arm:"
+            " its baseline at equal cost uses all of them"
         )
     failed = sum(cell.error is not None for one in drafts for cells in one.cells.values() for cell in cells)
     if failed:

@@ -106,10 +106,10 @@ def limits(report: EvalReport) -> Iterator[str]:
             " Intervals are about tasks; each has the mean of its runs."
         )
     if any(row.arm == "best strategy" for row in report.rows):
-        yield "The row best strategy is the one that is best on other tasks than those that it is scored on."
+        yield "The row best strategy has, for each task, the strategy that is best on other tasks."
     if report.unit != "usd":
-        yield "A price is unknown, so costs are tokens in and four times the tokens out."
-    yield "A gain below the margin is called no gain, and a gain that chance may explain is not called one."
+        yield "A price is unknown, or all are 0, so costs are tokens in and four times the tokens out."
+    yield "An arm pays only if its gain reaches the margin and chance alone does not explain it."
 
 
 def what_was_run(report: EvalReport) -> Iterator[tuple[str, str]]:

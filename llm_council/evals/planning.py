@@ -94,7 +94,7 @@ class EvalPlan:
         yield f"{self.items:,} tasks{groups}; nothing was sent."
         share = 100 * self.discordance
         if self.against_both is None:
-            yield f"So many tasks can show no gain, if two arms differ on {share:g} % of them."
+            yield f"These tasks can show no gain, if two arms differ on {share:g} % of them."
         else:
             one = "" if self.against_one is None else f" ({100 * self.against_one:.0f} against one of them)"
             yield (
