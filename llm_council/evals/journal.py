@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from llm_council._runtime import posix
 from llm_council.errors import ConfigurationError, InvalidOption
 from llm_council.errors._secrets import may_hold_keys
 from llm_council.models import Answer
@@ -195,7 +196,8 @@ class EvalJournal:
             resume: use the cells of an earlier process; False refuses a folder that has some.
 
         Raises:
-            InvalidOption: the folder has a journal and ``resume`` is False, or it cannot be written.
+            InvalidOption: the folder has a journal and ``resume`` is False, an evaluation is still writing it, or it
+                cannot be written.
         """
         path = folder / FILE
         try:
@@ -207,15 +209,22 @@ class EvalJournal:
             raise InvalidOption(
                 f"{path} exists: pass resume=True (--resume) to go on with it, or name another folder for a new one"
             )
-        journal = cls.read(folder) if exists else cls(folder)
+        handle = None
         try:
-            journal._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+            _lock(handle, folder)
+            journal = cls.read(folder) if exists else cls(folder)
             if exists:
                 whole, _ = _whole_lines(path.read_bytes())
-                os.ftruncate(journal._file, len(whole))
-            os.lseek(journal._file, 0, os.SEEK_END)
-        except OSError as error:
+                os.ftruncate(handle, len(whole))
+            os.lseek(handle, 0, os.SEEK_END)
+        except (OSError, InvalidOption) as error:
+            if handle is not None:
+                os.close(handle)
+            if isinstance(error, InvalidOption):
+                raise
             raise InvalidOption(f"{path}: {error.strerror or error}: name another folder") from None
+        journal._file = handle
         return journal
 
     def _take(self, value: dict[str, Any]) -> None:
@@ -284,6 +293,22 @@ class EvalJournal:
             self.flush()
             os.close(self._file)
             self._file = None
+
+
+def _lock(handle: int, folder: Path) -> None:
+    """Keep other processes from writing the journal until the file is closed; Windows has no such locks."""
+    if "fcntl" in posix.missing():
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InvalidOption(
+            f"{folder}: another evaluation is working in this folder: wait until it has ended, or name another folder"
+        ) from None
+    except OSError:  # a file system without locks
+        return
 
 
 def _draft(value: dict[str, Any]) -> DraftCell:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_council._runtime import posix
 from llm_council.errors import InvalidOption
 from llm_council.evals.journal import FILE, ArmCell, DraftCell, EvalJournal
 from llm_council.models import Answer, AnswerKind
@@ -94,3 +95,16 @@ def test_a_key_that_a_model_repeats_is_masked(tmp_path: Path) -> None:
     journal.add(draft(text=f"my key is {secret}"))
     journal.close()
     assert secret not in (tmp_path / FILE).read_text()
+
+
+@pytest.mark.skipif("fcntl" in posix.missing(), reason="the system has no locks of files")
+def test_a_folder_in_which_an_evaluation_works_is_not_resumed_beside_it(tmp_path: Path) -> None:
+    first = EvalJournal.open(tmp_path, resume=False)
+    first.begin({"seed": "0"})
+    with pytest.raises(InvalidOption, match="another evaluation is working in this folder"):
+        EvalJournal.open(tmp_path, resume=True)
+    first.begin({"seed": "1"})
+    first.close()
+    again = EvalJournal.open(tmp_path, resume=True)
+    assert again.header["seed"] == "1"
+    again.close()
