@@ -245,13 +245,26 @@ def _show_progress(stream: Iterable[EvalProgress]) -> None:
         _output.print_note("")
 
 
+def resume_command(path: str, flags: Mapping[str, Any]) -> str:
+    """Return the command that goes on with an evaluation: the same arms and numbers; seats are left to the reader."""
+    words = ["council", "eval", path, "--resume", "--out", flags["out"]]
+    for name in ("samples", "repeat", "max_usd", "best", "primary", "margin", "seed"):
+        if flags[name] is not None:
+            words += [f"--{name.replace('_', '-')}", str(flags[name])]
+    for arms in flags["arms"]:
+        words += ["--arms", arms]
+    if flags["pool_only"]:
+        words.append("--pool-only")
+    return " ".join(shlex.quote(redact(word)) for word in words)
+
+
 @contextmanager
 def _resume_hint(path: str, flags: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
         if flags["out"]:
-            remedy = f"council eval {shlex.quote(redact(path))} --resume --out {shlex.quote(redact(flags['out']))}"
+            remedy = resume_command(path, flags)
             _output.print_note(f"council: what has finished is in the journal; to go on, with the same seats: {remedy}")
         raise
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_council.cli._eval import resume_command
 from llm_council.evals.run import save_tasks
 from llm_council.providers import registry
 from tests.cli._command import Council
@@ -157,3 +158,11 @@ def test_a_grade_that_no_evaluation_can_use_is_noted_at_once(council: Council, s
     assert "leaves this one out: " in err
     assert "is no number" in err
     assert "leaves" not in council("grade", "last", "3", "--store", "runs.db")[2]
+
+
+def test_the_command_to_go_on_has_the_arms_and_numbers_of_the_evaluation() -> None:
+    names = ("samples", "repeat", "max_usd", "best", "primary", "margin", "seed")
+    flags = {**dict.fromkeys(names), "out": "my run", "arms": ("poll,revise",), "pool_only": False, "samples": 3}
+    expected = "council eval set.jsonl --resume --out 'my run' --samples 3 --arms poll,revise"
+    assert resume_command("set.jsonl", flags) == expected
+    assert resume_command("set.jsonl", {**flags, "pool_only": True, "max_usd": 2.5}).endswith("--pool-only")
