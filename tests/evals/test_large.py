@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[
-    2
-]  # Not getrusage(): its maximum counts what the process that forked this one had in memory.
+ROOT = Path(__file__).parents[2]
+
+# Not getrusage(): its maximum counts what the process that forked this one had in memory.
 SCRIPT = """\
 import pathlib, sys
 from llm_council.evals import evaluate, replay
