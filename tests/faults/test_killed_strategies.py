@@ -71,6 +71,6 @@ def test_killed_and_resumed(name: str, tmp_path: Path) -> None:
         assert max(again.values(), default=1) == 1
         assert set(once) & set(again) <= set(before["in flight"])
         assert len(once | again) == len(set(facts["whole"])), killed["point"]
-    # The first point lies behind the last record; where the others lie depends on the threads.
+    # The first run is killed at its end; where the others lie depends on the threads.
     assert stored
     assert any(killed["before"]["answered"] for killed in facts["killed"])
