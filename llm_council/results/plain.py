@@ -108,12 +108,7 @@ def _counted(result: CouncilResult, tally: Tally) -> list[str]:
     flips = sum(len(one.flips) for one in result.rounds)
     if len(result.rounds) > 1:
         parts.append(f"answers changed: {flips}")
-    if tally.empty:
-        parts.append(f"{tally.empty} could not be read")
-    if tally.failed:
-        parts.append(f"{tally.failed} failed")
-    if tally.broken_by:
-        parts.append(_BROKEN_BY[tally.broken_by])
+    parts += _uncounted(tally)
     left = planned - counted
     if left > 0 and asked == planned:
         parts.append(f"{left} more could not have changed it")
@@ -132,6 +127,12 @@ def _counted_by_field(result: CouncilResult, tally: Tally) -> list[str]:
     parts += _dissenters(result)
     if tally.composed:
         parts.append("no seat proposed this combination")
+    return parts + _uncounted(tally)
+
+
+def _uncounted(tally: Tally) -> list[str]:
+    """Return how many seats have no answer in a count, and what broke its tie."""
+    parts = []
     if tally.empty:
         parts.append(f"{tally.empty} could not be read")
     if tally.failed:
@@ -157,13 +158,7 @@ def _reviewed(tally: Tally) -> list[str]:
         parts = [f"{tally.winner}'s draft is the first of {reviews} by {_OF_REVIEWERS[tally.rule]}"]
     if tally.condorcet is False and tally.rule != "approval":
         parts.append("no majority puts it before each other draft")
-    if tally.empty:
-        parts.append(f"{tally.empty} could not be read")
-    if tally.failed:
-        parts.append(f"{tally.failed} failed")
-    if tally.broken_by:
-        parts.append(_BROKEN_BY[tally.broken_by])
-    return parts
+    return parts + _uncounted(tally)
 
 
 def _judged(result: CouncilResult, tally: Tally) -> list[str]:

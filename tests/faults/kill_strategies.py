@@ -2,7 +2,7 @@
 
 A script for the tests, and the plugin whose providers sit in these councils. A warm process forks for every run and for
 every command, so that none pays for imports; it has no thread and no loop of its own. A point is counted in function
-calls of the process, or in what happens to the journal, and never in time: a busy machine kills at the same points.
+calls of the process, or in what happens to the journal, and never in time: no slow machine kills later than a fast one.
 """
 
 from __future__ import annotations
