@@ -217,6 +217,18 @@ async def test_its_streams_are_read_as_they_arrive(spoken):
 
 
 @pytest.mark.anyio
+async def test_a_model_that_does_not_stream_answers_in_one_piece(spoken, vendor):
+    for model in ["gpt-5.5-pro", "gpt-5.5-pro-2026-04-23", "o3-pro"]:
+        request = GenerateRequest(model=model, prompt="x", temperature=0.5)
+        chunks = [chunk async for chunk in stream(spoken, request)]
+        answer = join(chunks)
+        assert (vendor.body["stream"], [chunk.text for chunk in chunks if chunk.text]) == (False, ["42"])
+        assert (answer.finish_reason, answer.usage) == ("stop", REPLY.usage)
+        assert [change.field for change in answer.adjustments] == ["temperature"]
+    await spoken.aclose()
+
+
+@pytest.mark.anyio
 async def test_its_errors_are_typed_inside_a_200_too(spoken, vendor, ask):
     failed = {"id": "r", "object": "response", "status": "failed", "output": [], "error": {"code": "server_error"}}
     vendor.script = lambda exchange: exchange.say(failed)

@@ -123,6 +123,7 @@ class ModelProfile:
         token_field: the wire name of the limit on the tokens of an answer.
         max_output: the highest number of tokens of an answer; None is unknown.
         sampling: when ``temperature`` and ``top_p`` are accepted.
+        streams: True if an answer can be streamed; the others arrive whole, as one piece.
         prefill: when a conversation may end with a turn of the model, whose text the answer continues.
         max_temperature: the highest accepted temperature; None is unknown.
         stop: True if stop sequences are accepted.
@@ -174,6 +175,7 @@ class ModelProfile:
     token_field: str = _text("max_tokens")
     max_output: int | None = _number(positive_int)
     sampling: Sampling = attrs.field(default=Sampling.ALWAYS, converter=_sampling)
+    streams: bool = _flag(default=True)
     prefill: Sampling = attrs.field(default=Sampling.ALWAYS, converter=_prefill)
     max_temperature: float | None = _number(non_negative)
     stop: bool = _flag(default=True)

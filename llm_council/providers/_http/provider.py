@@ -305,6 +305,9 @@ class HttpProvider(ProviderAdapter):
             yield GenerateChunk(adjustments=ignored)
 
     async def _pieces(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
+        if not self._profile_of(request.model).streams:
+            yield GenerateChunk.whole(await self._answer(request))
+            return
         total = time_left(request, self._timeouts.total)
         limits = StreamLimits(self.name, total, self._timeouts.idle)
         self.check()  # before anything is imported for the call
