@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from llm_council._engine.request_tokens import input_tokens
-from llm_council.errors import BudgetExceeded, ConnectionLost, CouncilError, ReplyError, TimedOut
+from llm_council.errors import BatchIncomplete, BudgetExceeded, ConnectionLost, CouncilError, ReplyError, TimedOut
 from llm_council.models import Budget, Cost, CostSource, GenerateRequest, GenerateResponse, Phase, Plan, SeatSpec, Usage
 from llm_council.models._attrs import copy_with
 
@@ -72,6 +72,8 @@ def may_be_billed(error: CouncilError | None) -> bool:
     """Return True if the vendor may have billed a call that failed with this error."""
     if isinstance(error, TimedOut):
         return error.phase not in ("connect", "pool")
+    if isinstance(error, BatchIncomplete):  # vendors bill no call that expired or was cancelled
+        return error.reason == "missing"
     return isinstance(error, ConnectionLost | ReplyError)
 
 
@@ -226,6 +228,7 @@ class Ledger:
                 self._highest_rate[key] = max(self._highest_rate.get(key, 0.0), rate)
             return None
         self._reports_no_cost.add(key)
+        share = 1.0 if response.cost is None else response.cost.share  # of the table's price, as in a batch job
         usd = None
         # The model that answered sets the price: routers and aliases choose another than the seat's.
         if response.model and response.model != held.seat.model:
@@ -234,11 +237,12 @@ class Ledger:
             usd = self.price_of(held.seat, usage)
         if usd is None:
             self.unpriced.add(held.seat.name)
-            self.usd += _assumed(usage)
+            self.usd += _assumed(usage) * share
             return None
+        usd *= share
         self.usd += usd
         counted = usd > 0 and response.usage is not None
-        return Cost(usd=usd, source=CostSource.TABLE, complete=True) if counted else None
+        return Cost(usd=usd, source=CostSource.TABLE, complete=True, share=share) if counted else None
 
     def is_free(self, seat: SeatSpec) -> bool:
         """Return True if every call of a seat costs nothing, as those of models on the user's own machine."""

@@ -22,6 +22,7 @@
     │  ├─ ReplyError                 the vendor replied, but the reply holds no usable answer
     │  │  └─ MalformedReply, EmptyReply, TruncatedReply, ReplyTooLarge, ContentFiltered
     │  ├─ CapabilityMissing (CapabilityRefused is a RequestRejected too), NotCached
+    │  ├─ BatchIncomplete            a batch job ended without an outcome of the call
     │  └─ AdapterFailed              an adapter raised an error of its own, or returned an invalid value
     ├─ RunError                      why a started run failed; on ``CouncilResult.error``
     │  └─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded, StrategyFailed, Abstained
@@ -47,6 +48,7 @@ __all__ = [
     "ApiError",
     "Attempt",
     "AuthenticationFailed",
+    "BatchIncomplete",
     "BudgetExceeded",
     "CapabilityMissing",
     "CapabilityRefused",
@@ -580,6 +582,22 @@ class CapabilityRefused(RequestRejected, CapabilityMissing):
 
 class NotCached(ProviderError):
     """Only cached answers were allowed, and there is none for this request; nothing was sent."""
+
+
+class BatchIncomplete(ProviderError):
+    """A batch job ended without an outcome of this call: it expired, was cancelled, failed, or lost its results.
+
+    Args:
+        job: the vendor's id of the job.
+        reason: ``"expired"``, ``"cancelled"``, ``"failed"``, or ``"missing"`` if the vendor has no outcome.
+    """
+
+    RETRYABLE = True
+
+    def __init__(self, message: str = "", *, job: str | None = None, reason: str = "missing", **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.job = job
+        self.reason = reason
 
 
 class AdapterFailed(ProviderError):

@@ -9,7 +9,16 @@ from typing import Any, Self
 import attrs
 
 from llm_council.errors import Attempt, InvalidOption
-from llm_council.models._attrs import as_dict, as_tuple, copy_with, non_negative_int, optional, strict_init, tokens
+from llm_council.models._attrs import (
+    as_dict,
+    as_tuple,
+    copy_with,
+    non_negative_int,
+    optional,
+    positive,
+    strict_init,
+    tokens,
+)
 from llm_council.models.messages import Message, Part, ReasoningPart, TextPart, ToolCall, new_call_id
 
 __all__ = [
@@ -144,22 +153,35 @@ class Cost:
         usd: US dollars; None means unknown, not 0.
         source: reported by the vendor, from a price table, or unknown.
         complete: True if the cost of every call is known and included in ``usd``.
+        share: the share of the direct price that was paid: 0.5 for calls in a vendor's batch job at half price. An
+            answer may have it without ``usd``, which then comes from the price table.
     """
 
     usd: float | None = None
     source: CostSource = attrs.field(default=CostSource.UNKNOWN, converter=CostSource)
     complete: bool = False
+    share: float = attrs.field(default=1.0, validator=positive)
 
     def __add__(self, other: Cost) -> Cost:
         if self.usd is None and other.usd is None:
-            return Cost()
+            return Cost(share=self.share if self.share == other.share else 1.0)
         # Of two sources, the less certain one is named: a sum with a price from a table is not a reported cost.
         sources = {cost.source for cost in (self, other) if cost.usd is not None}
         return Cost(
             usd=(self.usd or 0.0) + (other.usd or 0.0),
             source=CostSource.REPORTED if sources == {CostSource.REPORTED} else CostSource.TABLE,
             complete=self.complete and other.complete,
+            share=self._share_with(other),
         )
+
+    def _share_with(self, other: Cost) -> float:
+        """Return what both costs together are of their direct prices."""
+        if self.usd is None or other.usd is None:
+            return self.share if self.usd is not None else other.share
+        if self.share == other.share:
+            return self.share
+        direct = self.usd / self.share + other.usd / other.share
+        return (self.usd + other.usd) / direct if self.usd + other.usd > 0 else 1.0
 
 
 @strict_init

@@ -76,6 +76,7 @@ from llm_council.providers._call.bounded import (
 )
 from llm_council.providers._call.files import kind_fault, size_fault
 from llm_council.providers._call.profiles import ModelProfile
+from llm_council.providers.batch_jobs import BatchJobs
 
 if TYPE_CHECKING:
     from llm_council.transports import AsyncClient
@@ -205,6 +206,10 @@ class ProviderAdapter(_runtime.Closeable):
         Raises:
             ConfigurationError: something is missing; the message names the remedy.
         """
+
+    def batch_jobs(self) -> BatchJobs | None:
+        """Return the vendor's batch jobs; None if the vendor offers none, or this provider does not speak them."""
+        return None
 
     def _key_advice(self) -> str:
         """Return what to check after the vendor refused the key, in words; empty if that is unknown."""

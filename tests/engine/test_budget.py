@@ -10,6 +10,7 @@ from strategies import examples
 
 from llm_council._engine.budget import ASSUMED, Ledger, chair_end, may_be_billed, phase_ends, quorum_of
 from llm_council.errors import (
+    BatchIncomplete,
     BudgetExceeded,
     ConnectFailed,
     ConnectionLost,
@@ -171,6 +172,20 @@ def test_a_call_is_priced_before_and_after_it():
     assert ledger.settle(held, answer(tokens=7)) == Cost(usd=7.0, source="table", complete=True)
     assert ledger.usd == 7.0
     assert not ledger.unpriced
+
+
+def test_an_answer_of_a_batch_job_costs_its_share_of_the_price():
+    ledger = Ledger(Budget(), a_dollar_a_token)
+    usage = Usage(input_tokens=8, output_tokens=0)
+    batched = GenerateResponse(text="four", usage=usage, cost=Cost(share=0.5))
+    cost = ledger.settle(ledger.reserve(SEAT, REQUEST), batched)
+    assert cost == Cost(usd=4.0, source="table", complete=True, share=0.5)
+    assert ledger.usd == 4.0
+    unknown = Ledger(Budget())
+    assert unknown.settle(unknown.reserve(SEAT, REQUEST), batched) is None
+    direct = Ledger(Budget())
+    direct.settle(direct.reserve(SEAT, REQUEST), answer(tokens=8))
+    assert unknown.usd == direct.usd / 2
 
 
 def test_without_a_limit_a_price_is_looked_up_for_answers_alone():
@@ -384,6 +399,8 @@ def test_a_call_that_may_have_been_billed_counts_whole_and_a_refused_one_nothing
         (ConnectFailed("refused"), False),
         (RateLimited("later"), False),
         (ServerFailed("down"), False),
+        (BatchIncomplete("late", reason="expired"), False),
+        (BatchIncomplete("no line", reason="missing"), True),
         (None, False),
     ],
 )

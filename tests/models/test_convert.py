@@ -114,7 +114,7 @@ def test_values_that_json_cannot_express_become_text() -> None:
 
 def test_containers_of_models_are_dumped() -> None:
     assert dump({"a": m.DoctorResult(ok=True)})["a"]["ok"] is True
-    assert dump((m.Cost(),)) == [{"usd": None, "source": "unknown", "complete": False}]
+    assert dump((m.Cost(),)) == [{"usd": None, "source": "unknown", "complete": False, "share": 1.0}]
 
 
 @attrs.frozen(kw_only=True)

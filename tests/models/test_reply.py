@@ -72,6 +72,15 @@ def test_costs_add_up_and_report_whether_they_are_complete() -> None:
         Cost(source="guess")
 
 
+def test_the_share_of_a_sum_is_what_was_paid_of_the_direct_prices():
+    direct, batched = Cost(usd=1.0, complete=True), Cost(usd=0.5, complete=True, share=0.5)
+    assert (batched + batched).share == 0.5
+    assert (direct + batched).share == 0.75  # 1.50 dollars instead of 2
+    assert (batched + Cost()).share == (Cost() + batched).share == 0.5
+    assert (Cost(share=0.5) + Cost(share=0.5)).share == 0.5
+    assert (Cost(usd=0.0) + Cost(usd=0.0, share=0.5)).share == 1.0
+
+
 def test_to_message_puts_signed_reasoning_first() -> None:
     thought = ReasoningPart(text="hm", signature="s", vendor="v")
     call = ToolCall(id="1", name="f")
