@@ -14,22 +14,26 @@ import attrs
 
 from llm_council.errors import CouncilError, InvalidOption
 from llm_council.errors._secrets import clean
-from llm_council.models._attrs import as_tuple
+from llm_council.models._attrs import as_dict, as_tuple
 from llm_council.models.deliberation import Phase, Plan, Status
 from llm_council.models.reply import GenerateResponse
-from llm_council.models.votes import Agreement, Dissent, Tally
+from llm_council.models.votes import Agreement, Answer, Check, Dissent, Judgement, Round, Rung, Tally
 
 __all__ = [
     "AnyEvent",
     "AttemptFailed",
+    "Checked",
     "Degraded",
     "Event",
+    "Judged",
     "Listener",
     "PartialOutput",
     "PhaseFinished",
     "PhaseStarted",
+    "RoundFinished",
     "RunFinished",
     "RunStarted",
+    "RungFinished",
     "SeatFinished",
     "SeatReset",
     "SeatStarted",
@@ -231,6 +235,56 @@ class Tallied(Event):
 
 
 @attrs.frozen(kw_only=True)
+class RoundFinished(Event):
+    """The seats have answered in a round of a strategy in which they may change their minds."""
+
+    type: ClassVar[Literal["RoundFinished"]] = "RoundFinished"
+
+    round: Round
+
+    def _summary(self) -> str:
+        said = ", ".join(f"{seat} {answer.shown}" for seat, answer in self.round.answers.items())
+        return f"round {self.round.number}: {said or 'no answer could be read'}"
+
+
+@attrs.frozen(kw_only=True)
+class RungFinished(Event):
+    """A group of seats has answered, and the strategy has decided whether another one is asked."""
+
+    type: ClassVar[Literal["RungFinished"]] = "RungFinished"
+
+    rung: Rung
+
+    def _summary(self) -> str:
+        return f"{', '.join(self.rung.seats)}: {self.rung.reason}"
+
+
+@attrs.frozen(kw_only=True)
+class Judged(Event):
+    """A judge has compared drafts."""
+
+    type: ClassVar[Literal["Judged"]] = "Judged"
+
+    judgement: Judgement
+
+    def _summary(self) -> str:
+        scores = ", ".join(f"{author} {score:g}" for author, score in self.judgement.scores.items())
+        return f"{self.judgement.judge} judged: {scores}"
+
+
+@attrs.frozen(kw_only=True)
+class Checked(Event):
+    """A claim of the answer was checked by seats that have not seen the answer."""
+
+    type: ClassVar[Literal["Checked"]] = "Checked"
+
+    check: Check
+
+    def _summary(self) -> str:
+        return f"checked: {self.check.verdict}: {self.check.claim}"
+
+
+@attrs.frozen(kw_only=True)
 class PartialOutput(Event):
     """The answer so far, as a JSON value, in a streamed run whose answer has a schema.
 
@@ -248,12 +302,23 @@ class PartialOutput(Event):
 
 @attrs.frozen(kw_only=True)
 class RunFinished(Event):
-    """A run has ended after ``elapsed`` seconds. Its result is ``CouncilStream.result``."""
+    """A run has ended after ``elapsed`` seconds. Its result is ``CouncilStream.result``.
+
+    Attributes:
+        status: how it ended.
+        elapsed: its duration in seconds.
+        answers: of the result: the answer of each seat that could be read.
+        overruled: of the result: True if the answer is not that of the majority; None if that cannot be told.
+        otherwise: of the result: what other rules, and each seat alone, would have answered.
+    """
 
     type: ClassVar[Literal["RunFinished"]] = "RunFinished"
 
     status: Status
     elapsed: float
+    answers: Mapping[str, Answer] = attrs.field(factory=dict, converter=as_dict)
+    overruled: bool | None = None
+    otherwise: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
 
     def _summary(self) -> str:
         return f"run {self.status} after {self.elapsed:.1f} s"
@@ -261,12 +326,16 @@ class RunFinished(Event):
 
 AnyEvent: TypeAlias = (
     AttemptFailed
+    | Checked
     | Degraded
+    | Judged
     | PartialOutput
     | PhaseFinished
     | PhaseStarted
+    | RoundFinished
     | RunFinished
     | RunStarted
+    | RungFinished
     | SeatFinished
     | SeatReset
     | SeatStarted

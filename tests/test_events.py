@@ -16,7 +16,19 @@ import llm_council
 from llm_council import errors, events
 from llm_council.errors import InvalidOption
 from llm_council.events import Event, PhaseStarted, TextDelta, as_listeners, emit, listening
-from llm_council.models import GenerateResponse, Phase, Plan, SeatSpec, Tally
+from llm_council.models import (
+    Agreement,
+    Answer,
+    Check,
+    GenerateResponse,
+    Judgement,
+    Phase,
+    Plan,
+    Round,
+    Rung,
+    SeatSpec,
+    Tally,
+)
 
 
 def phase() -> Event:
@@ -130,6 +142,35 @@ LINES = {
     "3.0 s: degraded: a is missing": events.Degraded(run_id="r", at=3.0, reason="a is missing", seats=("a",)),
     "3.0 s: tallied: 391 2, 390 1": events.Tallied(
         run_id="r", at=3.0, tally=Tally(winner="391", points={"391": 2.0, "390": 1.0})
+    ),
+    "3.0 s: round 1: a 391, b 390": events.RoundFinished(
+        run_id="r",
+        at=3.0,
+        round=Round(
+            number=1,
+            answers={
+                "a": Answer(kind="number", key="391", shown="391"),
+                "b": Answer(kind="number", key="390", shown="390"),
+            },
+        ),
+    ),
+    "3.0 s: a, b: the seats so far agree": events.RungFinished(
+        run_id="r",
+        at=3.0,
+        rung=Rung(
+            seats=["a", "b"],
+            agreement=Agreement(level="unanimous", share=1.0, margin=1.0),
+            is_settled=True,
+            reason="the seats so far agree",
+        ),
+    ),
+    "3.0 s: a judged: b 7, c 9.5": events.Judged(
+        run_id="r", at=3.0, judgement=Judgement(judge="a", scores={"b": 7.0, "c": 9.5})
+    ),
+    "3.0 s: checked: contradicted: It has 6 legs.": events.Checked(
+        run_id="r",
+        at=3.0,
+        check=Check(claim="It has 6 legs.", question="How many legs?", answers={"b": "8"}, verdict="contradicted"),
     ),
     "3.5 s: answer so far: {'title': 'On'}": events.PartialOutput(run_id="r", at=3.5, value={"title": "On"}),
     "9.0 s: run failed after 9.0 s": events.RunFinished(run_id="r", at=9.0, status="failed", elapsed=9.0),

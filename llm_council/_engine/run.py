@@ -173,7 +173,17 @@ def _publish(state: RunState, result: CouncilResult, on_result: Callable[[Counci
         state.report_partial(result.output_value, result.duration)
     if on_result is not None:
         on_result(result)
-    emit(RunFinished(run_id=result.run_id, at=result.duration, status=result.status, elapsed=result.duration))
+    emit(
+        RunFinished(
+            run_id=result.run_id,
+            at=result.duration,
+            status=result.status,
+            elapsed=result.duration,
+            answers=result.answers,
+            overruled=result.overruled,
+            otherwise=result.otherwise,
+        )
+    )
 
 
 def _result(state: RunState, final: Verdict | RunError | None) -> CouncilResult:

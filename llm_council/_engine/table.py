@@ -18,8 +18,22 @@ from llm_council._engine.repair import until_valid
 from llm_council._engine.state import RunState
 from llm_council._schema import compile as compile_schema
 from llm_council.errors import Abstained, StrategyFailed
-from llm_council.events import Tallied, emit
-from llm_council.models import Agreement, Critique, Dissent, Draft, GenerateRequest, Phase, Plan, Ranking, Tally
+from llm_council.events import Checked, Judged, RoundFinished, RungFinished, Tallied, emit
+from llm_council.models import (
+    Agreement,
+    Check,
+    Critique,
+    Dissent,
+    Draft,
+    GenerateRequest,
+    Judgement,
+    Phase,
+    Plan,
+    Ranking,
+    Round,
+    Rung,
+    Tally,
+)
 from llm_council.strategies.base import Ask, Reply, Table, Verdict
 
 __all__ = ["RunTable"]
@@ -188,6 +202,19 @@ class RunTable(Table):
         """Emit ``Tallied``."""
         at = self._state.elapsed("tallied")
         emit(Tallied(run_id=self.plan.run_id, at=at, tally=tally, agreement=agreement, dissent=dissent))
+
+    def record(self, fact: Round | Rung | Judgement | Check) -> None:
+        """Emit the event of the fact."""
+        where: dict[str, Any] = {"run_id": self.plan.run_id, "at": self._state.elapsed()}
+        match fact:
+            case Round():
+                emit(RoundFinished(round=fact, **where))
+            case Rung():
+                emit(RungFinished(rung=fact, **where))
+            case Judgement():
+                emit(Judged(judgement=fact, **where))
+            case Check():
+                emit(Checked(check=fact, **where))
 
     def _request_of(self, answer: Draft | Reply) -> GenerateRequest | None:
         """Return the request of an answer that was asked for in the form of the schema; None for another one."""

@@ -372,6 +372,13 @@ class Table(ABC):
         """
 
     @abstractmethod
+    def record(self, fact: Round | Rung | Judgement | Check) -> None:
+        """Tell the listeners of the run what became known, with ``RoundFinished``, ``RungFinished`` and the like.
+
+        The facts of the result are those of the verdict.
+        """
+
+    @abstractmethod
     def random(self, name: str) -> Random:
         """Return a generator that depends on the run's seed and the name alone."""
 

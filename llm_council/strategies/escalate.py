@@ -122,6 +122,7 @@ class Escalate(Strategy):
             agreement = Plurality.agreement(tally)
             is_settled = self._is_settled(agreement) and len(drafts) >= (table.budget.quorum or 1)
             climbed.append(_rung(rung, drafts, agreement, is_settled=is_settled, is_last=number == len(rungs)))
+            table.record(climbed[-1])
             if is_settled:
                 break
         if self.last == "revise" and not climbed[-1].is_settled:

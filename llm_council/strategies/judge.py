@@ -109,6 +109,8 @@ class Judge(Strategy):
         else:
             count = await self._compare(table, drafts, able)
             judgements = count.judgements()
+        for judgement in judgements:
+            table.record(judgement)
         tally = count.tally(table.random("tie"))
         table.report(tally)
         facts: dict[str, Any] = {

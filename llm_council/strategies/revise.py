@@ -96,6 +96,7 @@ class Revise(Strategy):
         latest = {draft.seat: draft for draft in first}
         written: dict[str, Draft | Reply] = {draft.name: draft for draft in first}
         rounds = [Round(number=0, answers=vote.answers_of(first))]
+        table.record(rounds[0])
         states = [_keys(rounds[0])]
         while len(rounds) <= self.rounds and len(set(states[-1].values())) > 1:
             number = len(rounds)
@@ -105,6 +106,7 @@ class Revise(Strategy):
                     latest[reply.seat] = revised
                     written[revised.name] = reply
             rounds.append(_next_round(rounds[-1], vote.answers_of(list(latest.values()))))
+            table.record(rounds[-1])
             if _keys(rounds[-1]) in states:
                 break
             states.append(_keys(rounds[-1]))

@@ -151,6 +151,7 @@ class Verify(Strategy):
                 verdict, **{name: getattr(corrected, name) for name in ("chair", "text", "output", "problems", "error")}
             )
         for check in checks:
+            table.record(check)
             if check.verdict == CheckVerdict.CONTRADICTED:
                 table.note(f"contradicted by other seats: {check.question} {check.claim}")
         return attrs.evolve(verdict, checks=checks)

@@ -10,6 +10,7 @@ import pytest
 from llm_council.config import CouncilConfig
 from llm_council.council import Council
 from llm_council.errors import InvalidOption, QuorumLost, ServerFailed
+from llm_council.events import RungFinished
 from llm_council.models import Budget, Cost, GenerateResponse, Status
 from llm_council.results import CouncilResult
 from llm_council.results.plain import vote_line
@@ -55,6 +56,7 @@ async def test_seats_that_disagree_ask_the_next_group_and_stay_votes(table):
     assert [rung.is_settled for rung in result.rungs] == [False, False]
     assert "the next group is asked" in result.rungs[0].reason
     assert "no group is left" in result.rungs[1].reason
+    assert [event.rung for event in council.events_of(RungFinished)] == list(result.rungs)
     assert result.tally.share == pytest.approx(2 / 3)
 
 

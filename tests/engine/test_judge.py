@@ -13,6 +13,7 @@ import pytest
 from llm_council.config import CouncilConfig
 from llm_council.council import Council
 from llm_council.errors import Abstained, InvalidOption, ServerFailed
+from llm_council.events import Judged
 from llm_council.models import Judgement, Phase, Status
 from llm_council.results import CouncilResult
 from llm_council.results.plain import vote_line
@@ -217,6 +218,7 @@ class TestJudge:
         for judgement in result.judgements:
             assert judgement.judge not in judgement.scores
             assert judgement.consistent is None
+        assert [event.judgement for event in council.events_of(Judged)] == list(result.judgements) != []
         assert vote_line(result).startswith("cid's draft is the best by scores of ")
         assert "judges and authors share a provider: models prefer texts of their own family" in result.plan.notes
 

@@ -11,6 +11,7 @@ import pytest
 from llm_council.config import CouncilConfig
 from llm_council.council import Council
 from llm_council.errors import InvalidOption, ServerFailed
+from llm_council.events import RoundFinished, RunFinished
 from llm_council.models import Status, Tally
 from llm_council.results import CouncilResult
 from llm_council.results.plain import vote_line
@@ -124,6 +125,9 @@ class TestRevise:
         assert [(flip.seat, flip.old, flip.new) for flip in result.rounds[1].flips] == [("cid", "5", "4")]
         assert result.otherwise == {"single:ann": "4", "single:bob": "4", "single:cid": "5", "poll": "4"}
         assert vote_line(result) == "3 of 3 agree; answers changed: 1"
+        assert [event.round for event in council.events_of(RoundFinished)] == list(result.rounds)
+        (ended,) = council.events_of(RunFinished)
+        assert (ended.answers, ended.overruled, ended.otherwise) == (result.answers, None, result.otherwise)
 
     async def test_one_seat_that_gives_in_does_not_replace_the_first_majority(self, table):
         council = council_of(table, ann=("x", "x"), bob=("x", "y"), cid=("y", "y"))

@@ -9,6 +9,7 @@ import pytest
 from llm_council.config import CouncilConfig
 from llm_council.council import Council
 from llm_council.errors import InvalidOption, ServerFailed
+from llm_council.events import Checked
 from llm_council.models import CheckVerdict, Phase, Status
 from llm_council.results import CouncilResult
 from llm_council.strategies import Judge, Single, Verify
@@ -95,6 +96,7 @@ class TestVerify:
         assert [name for name, _ in asked(council, "Then give the whole answer again")] == ["cid"]
         assert result.phases[-1].phase == Phase.VERIFY
         assert CouncilResult.from_dict(result.to_dict()).checks == result.checks
+        assert [event.check for event in council.events_of(Checked)] == list(result.checks)
 
     async def test_nobody_who_checks_has_seen_the_answer_in_the_question(self, table):
         council = council_of(table)

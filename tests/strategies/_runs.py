@@ -307,6 +307,18 @@ def events() -> SearchStrategy[ev.Event]:
         st.builds(
             ev.Tallied, tally=tallies(), agreement=maybe(agreements()), dissent=st.lists(dissents(), max_size=1), **base
         ),
+        st.builds(ev.RoundFinished, round=rounds(), **base),
+        st.builds(ev.RungFinished, rung=rungs(), **base),
+        st.builds(ev.Judged, judgement=judgements(), **base),
+        st.builds(ev.Checked, check=checks(), **base),
         st.builds(ev.PartialOutput, value=json_values(), **base),
-        st.builds(ev.RunFinished, status=st.sampled_from(list(m.Status)), elapsed=seconds, **base),
+        st.builds(
+            ev.RunFinished,
+            status=st.sampled_from(list(m.Status)),
+            elapsed=seconds,
+            answers=st.dictionaries(words, answers(), max_size=2),
+            overruled=maybe(st.booleans()),
+            otherwise=st.dictionaries(words, json_values(), max_size=2),
+            **base,
+        ),
     )
