@@ -66,6 +66,7 @@ def test_which_errors_are_retryable() -> None:
         "MalformedReply",
         "EmptyReply",
         "TruncatedReply",
+        "BatchIncomplete",
     }
     assert not ConnectFailed(kind="tls").retryable
     assert TimedOut(phase="connect").retryable

@@ -34,4 +34,4 @@ def test_an_id_of_another_program_has_no_reference(text):
 
 
 def test_an_adapter_offers_no_batch_jobs_unless_it_says_so():
-    assert ScriptedProvider().batch_jobs() is None
+    assert ScriptedProvider("four").batch_jobs() is None
