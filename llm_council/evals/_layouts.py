@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from llm_council.batch.lines import parse_json, table_lines
 from llm_council.errors import InvalidTaskSet
 from llm_council.models._lenient_json import STRICT
 from llm_council.strategies._answer_form import read_number
@@ -19,8 +18,6 @@ __all__ = ["Content", "Record", "read_records"]
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_TASKS = 100_000
-MAX_LINE = 4 * 1024 * 1024
-"""Bytes of a line."""
 
 HEADER = "council_eval"
 """The key that makes the first line a header; its value is the version of the layout."""
@@ -128,18 +125,10 @@ def _read_json_lines(file: Path, data: bytes) -> Content:
 
 def _parse_line(line: bytes) -> dict[str, Any] | str:
     """Return the object on a line, or what is wrong with the line."""
-    if len(line) > MAX_LINE:
-        return f"{len(line):,} bytes are more than {MAX_LINE:,}: shorten the task"
     try:
-        value = STRICT.decode(line.decode())
-    except UnicodeDecodeError as error:
-        return f"byte {error.start + 1} is not UTF-8: save the file as UTF-8"
-    except json.JSONDecodeError as error:
-        return f"not JSON: {error.msg} at character {error.colno}: write one JSON object on one line"
+        value = parse_json(line)
     except ValueError as error:
-        return f"not JSON: {error}: write one JSON object on one line"
-    except RecursionError:
-        return "nested too deeply: write a flat object"
+        return str(error)
     if not isinstance(value, dict):
         return f'expected a JSON object such as {{"input": ..., "target": ...}}, got {value!s:.60}'
     return value
@@ -199,41 +188,27 @@ def _read_table(file: Path, data: bytes) -> Content:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise _refused(file, "it is not UTF-8: save the file as UTF-8", line=line) from None
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+    try:
+        names, rows = table_lines(io.StringIO(text, newline=""), "\t" if file.suffix.lower() == ".tsv" else ",")
+    except ValueError as error:
+        raise _refused(file, str(error)) from None
+    if names and "input" not in names:
+        raise _refused(
+            file, f"the first line names the columns, and 'input' is not there: {', '.join(names):.200}", line=1
+        )
     records: list[Record] = []
     problems: list[tuple[int, str]] = []
-    names: list[str] = []
-    for line, row in _numbered(file, rows):
-        if not any(cell.strip() for cell in row):
+    for row in rows:
+        if row.problem is not None:
+            problems.append((row.number, row.problem))
             continue
-        if not names:
-            names = [cell.strip() for cell in row]
-            if "input" not in names:
-                raise _refused(
-                    file, f"the first line names the columns, and 'input' is not there: {', '.join(names):.200}", line=1
-                )
-        elif len(row) != len(names):
-            problems.append((line, f"{len(row)} cells for {len(names)} columns: put quotes around cells with commas"))
-        else:
-            cells = dict(zip(names, row, strict=True))
-            found = {name: _cell(name, cell) for name, cell in cells.items() if name and cell.strip()}
-            cluster = {"cluster": found.pop("cluster")} if "cluster" in found else {}
-            metadata = found.get("metadata", {})
-            if isinstance(metadata, dict):
-                found["metadata"] = {**cluster, **metadata}
-            records.append(Record(line, {"input": "", **found}))
+        found = {name: _cell(name, cell) for name, cell in row.value.items()}
+        cluster = {"cluster": found.pop("cluster")} if "cluster" in found else {}
+        metadata = found.get("metadata", {})
+        if isinstance(metadata, dict):
+            found["metadata"] = {**cluster, **metadata}
+        records.append(Record(row.number, {"input": "", **found}))
     return Content(header={}, records=tuple(records), body=data, problems=tuple(problems))
-
-
-def _numbered(file: Path, rows: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows of a table, each with the number of its first line."""
-    begin = 1
-    try:
-        for row in rows:
-            yield begin, row
-            begin = rows.line_num + 1
-    except csv.Error as error:
-        raise _refused(file, f"it is no table: {error}: check the quotes", line=begin) from None
 
 
 def _cell(name: str, cell: str) -> Any:

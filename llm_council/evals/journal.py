@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import attrs
 
-from llm_council._runtime import posix
+from llm_council.batch.line_file import LineFile
 from llm_council.errors import ConfigurationError, InvalidOption
 from llm_council.errors._secrets import may_hold_keys
 from llm_council.models import Answer
@@ -158,7 +157,7 @@ class EvalJournal:
         self.header: dict[str, Any] = dict(header or {})
         self.dropped = False
         self._cells: dict[tuple[Any, ...], Cell] = dict(cells or {})
-        self._file: int | None = None
+        self._file: LineFile | None = None
 
     @classmethod
     def read(cls, folder: Path) -> EvalJournal:
@@ -209,22 +208,23 @@ class EvalJournal:
             raise InvalidOption(
                 f"{path} exists: pass resume=True (--resume) to go on with it, or name another folder for a new one"
             )
-        handle = None
+        busy = (
+            f"{folder}: another evaluation is working in this folder: wait until it has ended, or name another folder"
+        )
+        file: LineFile | None = None
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-            _lock(handle, folder)
+            file = LineFile(path, busy=busy)
             journal = cls.read(folder) if exists else cls(folder)
-            if exists:
+            if journal.dropped:
                 whole, _ = _whole_lines(path.read_bytes())
-                os.ftruncate(handle, len(whole))
-            os.lseek(handle, 0, os.SEEK_END)
+                file.truncate(len(whole))
         except (OSError, InvalidOption) as error:
-            if handle is not None:
-                os.close(handle)
+            if file is not None:
+                file.close()
             if isinstance(error, InvalidOption):
                 raise
             raise InvalidOption(f"{path}: {error.strerror or error}: name another folder") from None
-        journal._file = handle
+        journal._file = file
         return journal
 
     def _take(self, value: dict[str, Any]) -> None:
@@ -277,38 +277,18 @@ class EvalJournal:
         line = json.dumps(value, separators=(",", ":"))
         if may_hold_keys(line):
             line = json.dumps(mask(value), separators=(",", ":"))
-        # One write for a line: a killed process leaves at most the last one torn.
-        rest = memoryview(line.encode() + b"\n")
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+        self._file.append(line.encode())
 
     def flush(self) -> None:
         """Flush the written lines to the disk."""
         if self._file is not None:
-            os.fsync(self._file)
+            self._file.flush()
 
     def close(self) -> None:
         """Flush and close the file."""
         if self._file is not None:
-            self.flush()
-            os.close(self._file)
+            self._file.close()
             self._file = None
-
-
-def _lock(handle: int, folder: Path) -> None:
-    """Keep other processes from writing the journal until the file is closed; Windows has no such locks."""
-    if "fcntl" in posix.missing():
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InvalidOption(
-            f"{folder}: another evaluation is working in this folder: wait until it has ended, or name another folder"
-        ) from None
-    except OSError:  # a file system without locks
-        return
 
 
 def _draft(value: dict[str, Any]) -> DraftCell:

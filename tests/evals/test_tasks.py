@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llm_council.batch import lines
 from llm_council.errors import InvalidOption, InvalidTaskSet
 from llm_council.evals import EvalTask, Scorer, ScorerKind, TaskSet, read_tasks
 from llm_council.evals import _layouts as layouts
@@ -288,7 +289,7 @@ def test_a_huge_set_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = write(tmp_path / "set.jsonl", GOOD, {**GOOD, "id": "b"})
     monkeypatch.setattr(layouts, "MAX_TASKS", 1)
     assert "2 tasks are more than 1: take a sample, or split the file" in refused(path).message
-    monkeypatch.setattr(layouts, "MAX_LINE", 20)
+    monkeypatch.setattr(lines, "MAX_LINE", 20)
     assert "shorten the task" in refused(path).message
     monkeypatch.setattr(layouts, "MAX_BYTES", 50)
     assert "bytes are more than 50" in refused(path).message
