@@ -26,6 +26,7 @@ __all__ = [
     "Council",
     "CouncilConfig",
     "CouncilError",
+    "CouncilMapper",
     "CouncilResult",
     "CouncilStream",
     "DeadlineExceeded",
@@ -82,6 +83,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "_runtime": ["blocking", "shutdown"],
         "_seats.configured": ["get_provider"],
+        "batch.mapper": ["CouncilMapper"],
         "config": ["CouncilConfig", "Seat"],
         "council": ["Council", "CouncilStream", "RunOptions"],
         "errors": [
@@ -143,6 +145,7 @@ __getattr__, __dir__ = lazy_names(
 if TYPE_CHECKING:
     from llm_council._runtime import blocking, shutdown
     from llm_council._seats.configured import get_provider
+    from llm_council.batch.mapper import CouncilMapper
     from llm_council.config import CouncilConfig, Seat
     from llm_council.council import Council, CouncilStream, RunOptions
     from llm_council.errors import (
