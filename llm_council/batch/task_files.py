@@ -8,7 +8,7 @@ import io
 import json
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -17,7 +17,7 @@ import attrs
 
 from llm_council.batch.lines import Line, json_lines, table_lines
 from llm_council.batch.parquet import parquet_lines
-from llm_council.errors import InvalidOption, InvalidTaskSet, near
+from llm_council.errors import ConfigurationError, InvalidOption, InvalidTaskSet, near
 
 __all__ = ["FileTask", "Scan", "TaskFile", "digest"]
 
@@ -85,12 +85,16 @@ class TaskFile:
     Args:
         path: the file; a pipe is read to its end at once.
         piped: the content, if it has been read already.
+        check: called with each task; a ``ConfigurationError`` that it raises is the problem of the line.
 
     Raises:
         InvalidTaskSet: the file cannot be read, or is of another kind.
     """
 
-    def __init__(self, path: str, piped: bytes | None = None) -> None:
+    def __init__(
+        self, path: str, piped: bytes | None = None, *, check: Callable[[FileTask], object] | None = None
+    ) -> None:
+        self._check = check
         self.name = path if piped is None else "standard input"
         self._path = Path(path)
         self._content = piped if piped is not None else self._read_pipe()
@@ -114,7 +118,9 @@ class TaskFile:
                 continue
             try:
                 task = self._task(line, copies)
-            except InvalidOption as error:
+                if self._check is not None:
+                    self._check(task)
+            except ConfigurationError as error:
                 yield Line(line.number, problem=error.message)
                 continue
             if task.id in first:
@@ -124,8 +130,11 @@ class TaskFile:
             first[task.id] = line.number
             yield task
 
-    def scan(self) -> Scan:
+    def scan(self, visit: Callable[[FileTask], object] | None = None) -> Scan:
         """Read the whole file, and return what it holds.
+
+        Args:
+            visit: called with each task; what it raises ends the reading.
 
         Raises:
             InvalidTaskSet: it holds no line at all.
@@ -139,6 +148,8 @@ class TaskFile:
             else:
                 count += 1
                 extra.update(dict.fromkeys(task.metadata))
+                if visit is not None:
+                    visit(task)
         if not count and not problems:
             raise self._refused('it holds no task: write one JSON object a line, such as {"id": "a", "task": "..."}')
         hints = ((name, near(name, _KNOWN)) for name in extra)

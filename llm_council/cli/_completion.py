@@ -103,7 +103,7 @@ def complete_seats(ctx: click.Context, param: click.Parameter, incomplete: str) 
 def complete_chair(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the seats of the line, else those of the configuration; without any, what may be a seat."""
     from llm_council._seats.hints import seat_names, split_count, split_persona
-    from llm_council.cli._run import seats_of
+    from llm_council.cli._run_options import seats_of
     from llm_council.config import CouncilConfig
 
     config = CouncilConfig.discover()

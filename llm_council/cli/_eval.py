@@ -15,7 +15,7 @@ import click
 from llm_council.cli import _output
 from llm_council.cli._completion import complete_runs, complete_seats
 from llm_council.cli._main import FAILED
-from llm_council.cli._run import seats_of
+from llm_council.cli._run_options import seats_of
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import redact
 

@@ -24,7 +24,8 @@ from llm_council.cli._output import (
 )
 from llm_council.cli._output_type import output_type_of_flags, output_type_options
 from llm_council.cli._result import print_result
-from llm_council.cli._run import NO_STORE, resume_hint
+from llm_council.cli._run import resume_hint
+from llm_council.cli._run_options import NO_STORE
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import redact
 

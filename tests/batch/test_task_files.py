@@ -17,7 +17,7 @@ from strategies import examples
 from llm_council.batch import lines
 from llm_council.batch.lines import Line
 from llm_council.batch.task_files import FileTask, TaskFile
-from llm_council.errors import InvalidTaskSet
+from llm_council.errors import InvalidOption, InvalidTaskSet
 
 
 def write(path: Path, *records: Any) -> TaskFile:
@@ -224,3 +224,17 @@ def test_a_sample_is_the_same_each_time_and_part_of_a_larger_one(small: int, lar
 def test_another_seed_draws_another_sample() -> None:
     file = TaskFile("-", piped="\n".join(json.dumps({"id": n, "task": "?"}) for n in range(200)).encode())
     assert file.sample(20, "a") != file.sample(20, "b")
+
+
+def test_a_check_of_the_caller_makes_a_line_a_broken_one(tmp_path: Path) -> None:
+    def check(task: FileTask) -> None:
+        if task.subagent:
+            raise InvalidOption(f"there is no subagent {task.subagent!r}")
+
+    path = tmp_path / "tasks.jsonl"
+    write(path, {"id": "a", "task": "one", "subagent": "none"}, {"id": "a", "task": "two"})
+    file = TaskFile(str(path), check=check)
+    seen: list[FileTask] = []
+    scan = file.scan(seen.append)
+    assert scan.problems == ((1, "there is no subagent 'none'"),)
+    assert [task.task for task in seen] == ["two"]
