@@ -110,8 +110,8 @@ def fit_history(turns: Iterable[Message], *, vendor: str, ids: CallIds = CallIds
         vendor: whose blocks are sent back unchanged; ids in these are changed as those of the calls are.
         ids: the ids that it takes.
     """
-    kept = [shown for turn in turns if (shown := _without_empty(turn, vendor)) is not None]
-    return _with_unique_ids(kept, vendor, ids)
+    kept = tuple(shown for turn in turns if (shown := _without_empty(turn, vendor)) is not None)
+    return _with_unique_ids(kept, vendor, ids) if any(map(_may_hold_ids, kept)) else kept
 
 
 def drop_empty_answers(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -151,6 +151,11 @@ def _is_left_out(part: Part, vendor: str) -> bool:
     if isinstance(part, ReasoningPart):
         return part.vendor != vendor or not (part.text or part.signature or part.data)
     return isinstance(part, TextPart) and not part.text
+
+
+def _may_hold_ids(turn: Message) -> bool:
+    """Return True for a turn that may hold the id of a call: a tool's, one with calls, or one with blocks."""
+    return turn.role == Role.TOOL or bool(turn.tool_calls) or not isinstance(turn.content, str)
 
 
 def _with_unique_ids(turns: Sequence[Message], vendor: str, ids: CallIds) -> tuple[Message, ...]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import attrs
@@ -57,23 +58,30 @@ def copy_with(instance: T, **changes: Any) -> T:
 
     For values that are known to be valid. ``attrs.evolve`` does the same, with the checks.
     """
-    # 35 us a copy where attrs.evolve takes 60 to 90 us. Each call to a model makes several copies.
+    # A third of the time of attrs.evolve. Each call to a model makes several copies.
     cls: Any = type(instance)
-    names = _slots(cls)
-    if names is None:
+    slots = _slots(cls)
+    if slots is None:
         return attrs.evolve(instance, **changes)  # type: ignore[misc]
+    get_all, setters = slots
     copied: T = object.__new__(cls)
-    for name in names:
-        object.__setattr__(copied, name, changes[name] if name in changes else getattr(instance, name))
+    for set_field, value in zip(setters.values(), get_all(instance), strict=True):
+        set_field(copied, value)
+    for name, value in changes.items():
+        setters[name](copied, value)
     return copied
 
 
 @cache
-def _slots(cls: type) -> tuple[str, ...] | None:
-    """Return the fields of a slotted class without a base class; None for another, which may have more state."""
-    if cls.__base__ is not object or "__slots__" not in vars(cls):
+def _slots(cls: type) -> tuple[Callable[[Any], tuple[Any, ...]], dict[str, Callable[..., None]]] | None:
+    """Return what gets all fields of a slotted class, and what sets each of them: a frozen class refuses ``setattr``.
+
+    None for a class with a base class, which may have more state, and for one of a single field.
+    """
+    names = [field.name for field in attrs.fields(cls)]
+    if cls.__base__ is not object or "__slots__" not in vars(cls) or len(names) < 2:
         return None
-    return tuple(field.name for field in attrs.fields(cls))
+    return attrgetter(*names), {name: vars(cls)[name].__set__ for name in names}
 
 
 def from_table(name: str, cls: Callable[..., T], table: Mapping[str, Any]) -> T:

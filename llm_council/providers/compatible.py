@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -87,6 +88,8 @@ class OpenAICompatibleProvider(HttpProvider):
         think_tags=True,
         parses_arguments=True,
     )
+
+    _last_options: tuple[ModelProfile, ChatOptions] | None = None
 
     def __init__(
         self,
@@ -197,7 +200,9 @@ class OpenAICompatibleProvider(HttpProvider):
     def _options(self, request: GenerateRequest) -> ChatOptions:
         """Return the dialect options for a model over chat completions."""
         profile = self._profile_of(request.model)
-        return attrs.evolve(
+        if self._last_options is not None and self._last_options[0] is profile:
+            return self._last_options[1]
+        options = attrs.evolve(
             self.CHAT,
             max_tokens_field=profile.token_field,
             system_role=profile.system_role,
@@ -208,6 +213,8 @@ class OpenAICompatibleProvider(HttpProvider):
             cache_control=profile.prompt_cache == "marks",
             body={**self.CHAT.body, **self._extra_body},
         )
+        self._last_options = profile, options  # the calls of a seat name one model
+        return options
 
     def _responses_options(self, profile: ModelProfile) -> ResponsesOptions:
         """Return the dialect options for a model over the Responses API."""
@@ -228,6 +235,7 @@ _PATHS = {Api.CHAT: "/chat/completions", Api.RESPONSES: "/responses"}
 _OPENAI_HOSTS = (".api.openai.com", ".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 
 
+@lru_cache(maxsize=64)
 def _serves_openai(url: str) -> bool:
     """Return True for an address of OpenAI or Azure, which serves OpenAI's models over both of their APIs."""
     parts = urlsplit(url)

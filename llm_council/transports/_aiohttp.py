@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
-from types import SimpleNamespace
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
@@ -21,6 +21,9 @@ __all__ = ["AiohttpTransport"]
 
 LARGE = 2**19
 """Bytes above which a body is written in pieces. aiohttp warns about a larger write, which would block the loop."""
+
+_is_reused: ContextVar[bool] = ContextVar("llm_council_connection_is_reused")
+"""True if the request that this task is sending goes over a connection that was used before."""
 
 _MAX_HEADERS = DEFAULT_LIMITS.header_block
 
@@ -107,16 +110,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: as ``handle_async_request`` does.
         """
-        trace = SimpleNamespace(reused=False)
+        _is_reused.set(False)
         proxied = self._proxies.find(url) is not None
         timeout = aiohttp.ClientTimeout(total=None, connect=connect, sock_read=read)
         try:
-            response = await self._send(method, url, headers, body, timeout, trace, fresh=False)
+            response = await self._send(method, url, headers, body, timeout, fresh=False)
         except _AIOHTTP_ERRORS as exc:
-            if not (trace.reused and isinstance(body, bytes) and _closed_before_reply(exc)):
+            if not (_is_reused.get() and isinstance(body, bytes) and _closed_before_reply(exc)):
                 raise _httpx_error(exc, proxied=proxied) from exc
             try:
-                response = await self._send(method, url, headers, body, timeout, trace, fresh=True)
+                response = await self._send(method, url, headers, body, timeout, fresh=True)
             except _AIOHTTP_ERRORS as again:
                 raise _httpx_error(again, proxied=proxied) from again
         # aiohttp limits each line of a head, and not all of them together.
@@ -137,7 +140,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         headers: Iterable[tuple[str, str]],
         body: bytes | AsyncIterator[bytes],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own name
-        trace: SimpleNamespace,
         *,
         fresh: bool,
     ) -> aiohttp.ClientResponse:
@@ -155,15 +157,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             timeout=timeout,
             ssl=tls_context() if target.scheme == "https" else True,
             proxy=proxy,
-            trace_request_ctx=trace,
         )
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(fresh)
         if session is None:
             reuse: dict[str, Any] = {"force_close": True} if fresh else {"keepalive_timeout": IDLE}
-            tracing = aiohttp.TraceConfig()
-            tracing.on_connection_reuseconn.append(_note_reuse)
             session = _Session(
                 connector=_Connector(limit=0, resolver=_resolver(), **reuse),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -172,7 +171,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 max_line_size=_MAX_HEADERS,
                 max_field_size=_MAX_HEADERS,
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-                trace_configs=[tracing],
             )
             # Private: aiohttp sends an idempotent request again after any loss, also on a new connection, and has no
             # public setting against it. Whether a call is retried is decided by the caller.
@@ -184,10 +182,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 def _resolver() -> aiohttp.ThreadedResolver:
     lookups: Any = Lookups()  # in place of the event loop, whose executor would be waited for
     return aiohttp.ThreadedResolver(lookups)
-
-
-async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    context.trace_request_ctx.reused = True
 
 
 with warnings.catch_warnings():
@@ -227,7 +221,10 @@ class _Connector(aiohttp.TCPConnector):
         idle: Any = self._conns.get(key)
         while idle and idle[0][0].should_close:
             idle.popleft()[0].close()
-        return await super()._get(key, traces)
+        connection = await super()._get(key, traces)
+        if connection is not None:
+            _is_reused.set(True)
+        return connection
 
 
 class _ResponseBody(httpx.AsyncByteStream):

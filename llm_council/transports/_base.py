@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
@@ -273,6 +274,7 @@ def host_of(url: str) -> str:
     return f"{host}:{port or {'http': 80, 'https': 443}.get(parts.scheme, '')}".rstrip(":")
 
 
+@lru_cache(maxsize=64)
 def strip_url(url: str) -> str:
     """Return a URL without user, password, query and fragment."""
     try:
@@ -282,6 +284,7 @@ def strip_url(url: str) -> str:
     return SplitResult(parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "").geturl()
 
 
+@lru_cache(maxsize=64)  # a provider sends its requests to few addresses
 def _check_url(url: str) -> None:
     """Raise ``InvalidOption`` unless a request can be sent to the URL as it is written."""
     try:

@@ -39,6 +39,7 @@ __all__ = [
     "raise_translated",
     "read_body",
     "read_head",
+    "read_whole",
 ]
 
 STEP = 64 * 1024
@@ -196,9 +197,35 @@ async def read_body(
         decompressor.finish()
     except BodyOverflow:
         if not failed:
-            raise ReplyTooLarge(f"the reply of {host_of(head.url)} is larger than {limit} bytes", limit=limit) from None
+            raise _too_large(head, limit) from None
     except BadEncoding as exc:
-        raise MalformedReply(f"the reply of {host_of(head.url)}: {exc}") from None
+        raise _badly_encoded(head, exc) from None
+
+
+async def read_whole(head: HttpReply, arriving: AsyncIterable[bytes], *, limit: int, error_body: int) -> HttpReply:
+    """Return the reply with its decompressed body; limits and errors are those of ``read_body``."""
+    pieces: list[bytes] = []
+    failed = head.status >= 400
+    try:
+        decompressor = Decompressor(head.headers.get("content-encoding", ""), error_body if failed else limit)
+        async for chunk in arriving:
+            for piece in decompressor.feed(chunk):
+                pieces.append(piece)  # noqa: PERF402 - the pieces before an overflow count
+        decompressor.finish()
+    except BodyOverflow:
+        if not failed:
+            raise _too_large(head, limit) from None
+    except BadEncoding as exc:
+        raise _badly_encoded(head, exc) from None
+    return HttpReply(status=head.status, headers=head.headers, body=b"".join(pieces), url=head.url)
+
+
+def _too_large(head: HttpReply, limit: int) -> ReplyTooLarge:
+    return ReplyTooLarge(f"the reply of {host_of(head.url)} is larger than {limit} bytes", limit=limit)
+
+
+def _badly_encoded(head: HttpReply, cause: BadEncoding) -> MalformedReply:
+    return MalformedReply(f"the reply of {host_of(head.url)}: {cause}")
 
 
 async def close_body(*generators: AsyncGenerator[bytes, None], close: Callable[[], Awaitable[None]]) -> None:

@@ -159,7 +159,7 @@ async def _begun(
 
 
 def _first_request(adapter: Any, request: GenerateRequest) -> tuple[GenerateRequest, tuple[Adjustment, ...]]:
-    known = _refused.get(_key(adapter, request))
+    known = _refused.get(_key(adapter, request)) if _refused else None
     return (request, ()) if known is None else _emulated(request, known)
 
 
