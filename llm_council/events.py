@@ -397,6 +397,11 @@ def emit(event: Event) -> None:
             logger.exception("listener %r failed on %s", listener, type(event).__name__)
 
 
+def is_listened_to() -> bool:
+    """Return True if the current context has a listener."""
+    return bool(_listeners.get())
+
+
 @contextmanager
 def listening(*listeners: Listener) -> Iterator[None]:
     """Call the listeners for the events of this context and of the tasks that it starts.

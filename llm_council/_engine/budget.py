@@ -41,6 +41,9 @@ the larger vendors in the price table of November 2026 cost at most this."""
 
 _ROUNDING = 1e-9  # US dollars: tolerance, so that ten calls of 0.1 fit into a budget of 1
 
+_ONE_TOKEN = Usage(input_tokens=1, output_tokens=1)
+_MANY_TOKENS = Usage(input_tokens=1_000_000, output_tokens=1_000_000)
+
 Price = Callable[[SeatSpec, Usage], float | None]
 """Returns the price of a seat's call in US dollars by its tokens; None if unknown."""
 
@@ -146,7 +149,7 @@ class Ledger:
         key = _key(seat)
         if self._budget.usd is None or key in self._highest_rate or key in self._reports_no_cost:
             return False
-        return self.price_of(seat, Usage(input_tokens=1, output_tokens=1)) is None
+        return self.price_of(seat, _ONE_TOKEN) is None
 
     def reserve(self, seat: SeatSpec, request: GenerateRequest, *, spare_calls: int = 0) -> Reservation:
         """Reserve the estimate of a call before it is made.
@@ -247,7 +250,7 @@ class Ledger:
     def is_free(self, seat: SeatSpec) -> bool:
         """Return True if every call of a seat costs nothing, as those of models on the user's own machine."""
         # With many tokens: a price of zero for zero tokens, which some vendors report for every call, proves nothing.
-        return self.price_of(seat, Usage(input_tokens=1_000_000, output_tokens=1_000_000)) == 0
+        return self.price_of(seat, _MANY_TOKENS) == 0
 
     def _count_lost(self, held: Reservation) -> None:
         """Count the estimate of a call whose answer was lost."""

@@ -24,7 +24,7 @@ from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
 from llm_council.errors import ContentFiltered, ContextTooLong, CouncilError, EmptyReply, TimedOut, failed_attempt
 from llm_council.errors._secrets import StreamMask
-from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta, emit
+from llm_council.events import AttemptFailed, SeatFinished, SeatReset, SeatStarted, TextDelta
 from llm_council.models import (
     Adjustment,
     Attempt,
@@ -107,14 +107,14 @@ async def ask(
     at = state.elapsed(f"settled:{asked.name}")
     report = CallReport(phase=phase, response=response, error=error, elapsed=elapsed)
     state.calls.setdefault(seat.name, []).append(report)
-    emit(SeatFinished(at=at, response=response, error=error, elapsed=elapsed, **_call_facts(state, asked)))
+    state.emit(SeatFinished, at=at, phase=phase, seat=seat.name, response=response, error=error, elapsed=elapsed)
     return CallOutcome(response, error, elapsed, ending.cut)
 
 
 def _report_start(state: RunState, asked: Call) -> float:
     """Emit ``SeatStarted``, and return its time in seconds since the start of the run."""
     at = state.elapsed(f"asked:{asked.name}")
-    emit(SeatStarted(at=at, **_call_facts(state, asked)))
+    state.emit(SeatStarted, at=at, phase=asked.phase, seat=asked.seat)
     return at
 
 
@@ -127,11 +127,6 @@ def _report_left_out(state: RunState, seat: SeatSpec, response: GenerateResponse
             warning = f"{seat.name} was shown {shown}: more do not fit into its context"
             if warning not in state.warnings:
                 state.warnings.append(warning)
-
-
-def _call_facts(state: RunState, asked: Call) -> dict[str, Any]:
-    """Return the fields that all events of a call share."""
-    return {"run_id": state.plan.run_id, "phase": asked.phase, "seat": asked.seat}
 
 
 async def run_call(
@@ -247,6 +242,8 @@ async def fetch_within_context(
             asked = len(shown_tasks(state.plan.history, seat))
             adjusted = Adjustment(field=HISTORY_FIELD, action="dropped", asked=asked, sent=left, reason=failure.message)
         else:
+            if response.attempts and not refused:
+                return response
             tries = (*refused, *response.attempts) if response.attempts else attempts.all(response)
             adjustments = response.adjustments if adjusted is None else (*response.adjustments, adjusted)
             return copy_with(response, attempts=tries, adjustments=adjustments)
@@ -278,7 +275,7 @@ async def fetch_streamed(
                 continue
             if chunk.reset is not None:
                 mask, reader = StreamMask(), reader_of(state.plan, asked)
-                emit(SeatReset(at=state.elapsed(), reason=chunk.reset, **_call_facts(state, asked)))
+                state.emit(SeatReset, at=state.elapsed(), phase=asked.phase, seat=asked.seat, reason=chunk.reset)
             if chunk.text:
                 report(mask.feed(chunk.text))
     report(mask.rest())
@@ -344,7 +341,8 @@ class _CallAttempts:
     def report_text(self, text: str) -> None:
         """Emit the next characters of the answer."""
         if text:
-            emit(TextDelta(at=self.state.elapsed(), text=text, **_call_facts(self.state, self.asked)))
+            asked = self.asked
+            self.state.emit(TextDelta, at=self.state.elapsed(), phase=asked.phase, seat=asked.seat, text=text)
 
     def reserve_retry(self, error: CouncilError) -> bool:
         """Reserve another attempt after this error; return False if the budget has no room for it."""
@@ -361,7 +359,8 @@ class _CallAttempts:
         at, elapsed = self.last - self.began, now - self.last
         self.failed.append(failed_attempt(error, at=at, elapsed=elapsed, retry_in=retry_in))
         self.last = now + (retry_in or 0.0)
-        emit(AttemptFailed(at=now, error=error, retry_in=retry_in, **_call_facts(self.state, self.asked)))
+        phase, seat = self.asked.phase, self.asked.seat
+        self.state.emit(AttemptFailed, at=now, phase=phase, seat=seat, error=error, retry_in=retry_in)
 
     def all(self, response: GenerateResponse) -> tuple[Attempt, ...]:
         """Return every attempt of a call that succeeded in the end."""

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 _mapping = must_be("a mapping", lambda value: isinstance(value, Mapping))
 
+_PHASES = frozenset(Phase)
+
 # The store accepts the same ids: see ``llm_council.store._queries``.
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -221,7 +223,7 @@ def _steps_of(strategy: Strategy, roster: Roster) -> Steps:
     if not isinstance(steps, Steps):
         raise InvalidOption(f"the strategy {name!r}: plan() must return Steps, got {type(steps).__name__}")
     for phase in (*steps.phases, *steps.asks):
-        if phase not in set(Phase):
+        if phase not in _PHASES:
             raise InvalidOption(f"the strategy {name!r} plans a phase {phase!r:.80}; known: {', '.join(Phase)}")
     asked = [seat for seats in steps.asks.values() for seat in seats]
     _check_names(roster.names, (*steps.drafters, *steps.reviewers, *steps.chairs, *asked))

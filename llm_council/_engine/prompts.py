@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from random import Random
 from string import ascii_uppercase
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -130,7 +130,7 @@ def label_drafts(plan: Plan, seat: SeatSpec, drafts: Sequence[Draft]) -> dict[st
         Drafts by label, without the reviewer's own.
     """
     others = [draft for draft in drafts if draft.error is None and draft.seat != seat.name]
-    _random(plan, "order", seat.name).shuffle(others)
+    _shuffle(others, plan, "order", seat.name)
     # A reviewer's range begins after that of the seat before it.
     first = [spec.name for spec in plan.seats].index(seat.name) * len(plan.seats)
     return {_label(first + index): draft for index, draft in enumerate(others)}
@@ -147,7 +147,7 @@ def label_texts(plan: Plan, call: str, show: Sequence[Text], *, in_order: bool =
     """
     texts = list(show)
     if not in_order:
-        _random(plan, "order", call).shuffle(texts)
+        _shuffle(texts, plan, "order", call)
     return {_label(index): text for index, text in enumerate(texts)}
 
 
@@ -259,14 +259,14 @@ def synthesis_request(
     """
     texts = texts or SeatTexts(plan)
     finished = [draft for draft in drafts if draft.error is None]
-    _random(plan, "chair", seat.name).shuffle(finished)  # the order of equally ranked drafts
+    _shuffle(finished, plan, "chair", seat.name)  # the order of equally ranked drafts
     finished.sort(key=lambda draft: -ranking.points.get(draft.seat, 0.0))
     if seat.plain_prompts:
         # Without the reviews: those of such models are noise, and others' name drafts by their labels.
         answers = [_plain_answer(plan, texts, draft) for draft in finished]
         return _with_schema(plan, seat, _build(plan, seat, Phase.SYNTHESISE, plain.ask_again(plan, answers)))
     reviews = [review for review in critiques if review.error is None and review.text]
-    _random(plan, "reviews", seat.name).shuffle(reviews)
+    _shuffle(reviews, plan, "reviews", seat.name)
     codes = _codes(plan, seat, Phase.SYNTHESISE)
     labels: dict[str, list[str]] = {}
     for review in reviews:
@@ -500,9 +500,10 @@ def _key(plan: Plan, *call: str) -> str:
     return hashlib.blake2b(to_bytes(plan.seed, plan.run_id, *call), digest_size=16).hexdigest()
 
 
-def _random(plan: Plan, *purpose: str) -> Random:
-    """Return a random generator that depends only on the run's seed and the purpose."""
-    return Random(to_bytes(plan.seed, *purpose))
+def _shuffle(items: list[Any], plan: Plan, *purpose: str) -> None:
+    """Shuffle a list in place, into an order that depends only on the run's seed and the purpose."""
+    if len(items) > 1:
+        Random(to_bytes(plan.seed, *purpose)).shuffle(items)
 
 
 def _codes(plan: Plan, seat: SeatSpec, phase: Phase) -> list[str]:

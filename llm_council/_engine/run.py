@@ -20,7 +20,7 @@ from llm_council._engine.table import RunTable
 from llm_council._runtime import call_context
 from llm_council._schema import drop_thinking
 from llm_council.errors import Abstained, CouncilError, InvalidOption, InvalidOutput, RunError, StrategyFailed
-from llm_council.events import RunFinished, RunStarted, emit
+from llm_council.events import RunFinished, RunStarted
 from llm_council.models import Cost, Critique, Phase, Plan, SeatSpec, Status, Usage
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter
@@ -82,7 +82,7 @@ async def run_plan(
     )
     with call_context.entered(scope):
         state = RunState(plan, adapters, Ledger(plan.budget, price), clock, deltas, journal, output_type)
-        emit(RunStarted(run_id=plan.run_id, at=0.0, plan=plan))
+        state.emit(RunStarted, at=0.0, plan=plan)
         try:
             with _runtime.Fallback(plan.budget.deadline, partial(_blocked_result, state, on_result)):
                 # The draft phase frees the slot once its first calls are sent; this frees it if the phase never does.
@@ -173,16 +173,14 @@ def _publish(state: RunState, result: CouncilResult, on_result: Callable[[Counci
         state.report_partial(result.output_value, result.duration)
     if on_result is not None:
         on_result(result)
-    emit(
-        RunFinished(
-            run_id=result.run_id,
-            at=result.duration,
-            status=result.status,
-            elapsed=result.duration,
-            answers=result.answers,
-            overruled=result.overruled,
-            otherwise=result.otherwise,
-        )
+    state.emit(
+        RunFinished,
+        at=result.duration,
+        status=result.status,
+        elapsed=result.duration,
+        answers=result.answers,
+        overruled=result.overruled,
+        otherwise=result.otherwise,
     )
 
 

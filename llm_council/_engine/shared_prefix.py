@@ -9,7 +9,7 @@ timing"). So the first call goes ahead alone until its answer begins.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from math import inf
 from typing import Final
 
@@ -20,7 +20,7 @@ from llm_council._engine.prompts import mark_shared_part
 from llm_council._engine.request_tokens import file_tokens
 from llm_council.models import GenerateChunk, GenerateRequest, Phase, Plan, SeatSpec, TextPart
 from llm_council.models._attrs import copy_with
-from llm_council.providers.base import ModelProfile, ProviderAdapter
+from llm_council.providers.base import ProviderAdapter
 
 __all__ = ["PrefixWriter", "PrefixWriters", "answer_has_begun", "request_to_send"]
 
@@ -46,19 +46,17 @@ def request_to_send(plan: Plan, adapter: ProviderAdapter, seat: str, request: Ge
         seat: the seat's name.
         request: the request.
     """
-    profile = _profile_of(adapter, request)
+    profile = adapter._profile_of(request.model)
     # Only models with a row are known to take marks.
-    if not plan.rules or profile is None or not profile.since or _calls_alike(plan, seat) < 2:
+    if not plan.rules or profile is None or not profile.since or profile.prompt_cache not in (*MARKED, "automatic"):
+        return request
+    if _calls_alike(plan, seat) < 2:
         return request
     if profile.prompt_cache in MARKED:
         request = mark_shared_part(plan, request)
     if profile.prompt_cache in ("automatic", "breakpoints"):
         request = copy_with(request, prompt_cache=True)
     return request
-
-
-def _profile_of(adapter: ProviderAdapter, request: GenerateRequest) -> ModelProfile | None:
-    return adapter._profile_of(request.model)
 
 
 def _calls_alike(plan: Plan, name: str) -> int:
@@ -136,10 +134,9 @@ class PrefixWriters:
 
     _writers: dict[tuple[str, str | None, str], PrefixWriter] = attrs.field(factory=dict)
 
-    @asynccontextmanager
-    async def turn(
+    def turn(
         self, plan: Plan, adapter: ProviderAdapter, seat: str, request: GenerateRequest, end: float
-    ) -> AsyncIterator[Callable[[], None] | None]:
+    ) -> AbstractAsyncContextManager[Callable[[], None] | None]:
         """Wait for the turn of a call; calls that share nothing, or too little for a cache, do not wait.
 
         Args:
@@ -149,19 +146,17 @@ class PrefixWriters:
             request: what ``request_to_send`` returned.
             end: when the call must end, on the event loop's clock.
 
-        Yields:
-            See ``PrefixWriter.turn``.
+        Returns:
+            A context with the value of ``PrefixWriter.turn``.
         """
-        profile = _profile_of(adapter, request)
         tokens = _marked_tokens(request)
+        profile = None if tokens is None else adapter._profile_of(request.model)
         least = None if profile is None else profile.cache_minimum
         if tokens is None or least is None or tokens < least or not adapter.capabilities.streaming:
-            yield None
-            return
+            return nullcontext()
         writer = self._writers.setdefault(_prefix_of(plan.seat(seat)), PrefixWriter())
         left = inf if end == inf else end - anyio.current_time()
-        async with writer.turn(min(MAX_WAIT, left * MAX_WAIT_SHARE)) as begun:
-            yield begun
+        return writer.turn(min(MAX_WAIT, left * MAX_WAIT_SHARE))
 
 
 def _marked_tokens(request: GenerateRequest) -> int | None:

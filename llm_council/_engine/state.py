@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from llm_council._engine.partial_output import NOTHING
 from llm_council._engine.seat_texts import SeatTexts
 from llm_council._engine.shared_prefix import PrefixWriters
 from llm_council.errors import StrategyFailed
-from llm_council.events import Degraded, PartialOutput, PhaseFinished, PhaseStarted, emit
+from llm_council.events import Degraded, Event, PartialOutput, PhaseFinished, PhaseStarted, emit, is_listened_to
 from llm_council.models import Critique, Draft, GenerateRequest, Phase, PhaseTiming, Plan, Problem, Ranking, SeatSpec
 from llm_council.models._attrs import copy_with
 from llm_council.models._journal import NO_JOURNAL, Journal
@@ -153,6 +153,11 @@ class RunState:
         self.start_slot = StartSlot(self.end)
         self.texts = SeatTexts(self.plan)
 
+    def emit(self, kind: type[Event], **facts: Any) -> None:
+        """Emit an event of this run. It is only made if there is a listener."""
+        if is_listened_to():
+            emit(kind(run_id=self.plan.run_id, **facts))
+
     def elapsed(self, moment: str = "") -> float:
         """Return the seconds since the start of the run; for a named moment, a replay returns the stored time."""
         return self.journal.record_moment(moment, self.clock() - self.started)
@@ -165,7 +170,7 @@ class RunState:
         """Emit ``PartialOutput`` in a streamed run, unless the last one had the same value; ``at`` None is now."""
         if value is not NOTHING and self.deltas and (type(value), value) != (type(self._partial), self._partial):
             self._partial = value
-            emit(PartialOutput(run_id=self.plan.run_id, at=self.elapsed() if at is None else at, value=value))
+            self.emit(PartialOutput, at=self.elapsed() if at is None else at, value=value)
 
     def record_type_problems(self, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
         """Record whether the type of the output takes an answer that is valid by the schema.
@@ -187,7 +192,7 @@ class RunState:
             # The names of moments are part of stored runs: a replay looks its times up by them.
             at = self.elapsed(f"opened:{phase}")
             self.timings[phase] = PhaseTiming(phase=phase, started=at, elapsed=0.0)
-            emit(PhaseStarted(run_id=self.plan.run_id, at=at, phase=phase))
+            self.emit(PhaseStarted, at=at, phase=phase)
 
     def close(self, phase: Phase) -> None:
         """Record that a phase has ended; does nothing for a phase that never started."""
@@ -195,13 +200,13 @@ class RunState:
         if timing is not None:
             at = self.elapsed(f"closed:{phase}")
             self.timings[phase] = copy_with(timing, elapsed=at - timing.started)
-            emit(PhaseFinished(run_id=self.plan.run_id, at=at, phase=phase, elapsed=at - timing.started))
+            self.emit(PhaseFinished, at=at, phase=phase, elapsed=at - timing.started)
 
     def degrade(self, reason: str, *seats: str) -> None:
         """Record that the run continues with something missing."""
         self.degraded = True
         self.warnings.append(reason)
-        emit(Degraded(run_id=self.plan.run_id, at=self.elapsed("degraded"), reason=reason, seats=seats))
+        self.emit(Degraded, at=self.elapsed("degraded"), reason=reason, seats=seats)
 
     def name_call(self, phase: Phase, seat: str, place: str = "") -> str:
         """Return the name of a new call, such as ``"draft/local-1/1"``: the same in a replay and in a resumed run.
@@ -231,8 +236,7 @@ class RunState:
         drafts = [draft for draft in self.drafts.values() if draft.error is None]
         return sorted(drafts, key=lambda draft: (places[draft.seat], draft.number))
 
-    @asynccontextmanager
-    async def wait_turn(self, seat: SeatSpec, end: float) -> AsyncIterator[None]:
+    def wait_turn(self, seat: SeatSpec, end: float) -> AbstractAsyncContextManager[None]:
         """Let calls whose cost cannot be estimated run one at a time; all others run at once.
 
         Args:
@@ -240,9 +244,10 @@ class RunState:
             end: when the call must end, on the event loop's clock. It waits for another call for at most a third of
                 its time, so that enough is left for itself.
         """
-        if not self.ledger.has_unknown_cost(seat):
-            yield
-            return
+        return self._wait_alone(seat, end) if self.ledger.has_unknown_cost(seat) else nullcontext()
+
+    @asynccontextmanager
+    async def _wait_alone(self, seat: SeatSpec, end: float) -> AsyncIterator[None]:
         alone = False
         with anyio.move_on_after((end - anyio.current_time()) * MAX_WAIT_SHARE):
             await self._unpriced_lock.acquire()

@@ -18,7 +18,7 @@ from llm_council._engine.repair import until_valid
 from llm_council._engine.state import RunState
 from llm_council._schema import compile as compile_schema
 from llm_council.errors import Abstained, StrategyFailed
-from llm_council.events import Checked, Judged, RoundFinished, RungFinished, Tallied, emit
+from llm_council.events import Checked, Judged, RoundFinished, RungFinished, Tallied
 from llm_council.models import (
     Agreement,
     Check,
@@ -201,20 +201,20 @@ class RunTable(Table):
     def report(self, tally: Tally, *, agreement: Agreement | None = None, dissent: Sequence[Dissent] = ()) -> None:
         """Emit ``Tallied``."""
         at = self._state.elapsed("tallied")
-        emit(Tallied(run_id=self.plan.run_id, at=at, tally=tally, agreement=agreement, dissent=dissent))
+        self._state.emit(Tallied, at=at, tally=tally, agreement=agreement, dissent=dissent)
 
     def record(self, fact: Round | Rung | Judgement | Check) -> None:
         """Emit the event of the fact."""
-        where: dict[str, Any] = {"run_id": self.plan.run_id, "at": self._state.elapsed()}
+        emit, at = self._state.emit, self._state.elapsed()
         match fact:
             case Round():
-                emit(RoundFinished(round=fact, **where))
+                emit(RoundFinished, at=at, round=fact)
             case Rung():
-                emit(RungFinished(rung=fact, **where))
+                emit(RungFinished, at=at, rung=fact)
             case Judgement():
-                emit(Judged(judgement=fact, **where))
+                emit(Judged, at=at, judgement=fact)
             case Check():
-                emit(Checked(check=fact, **where))
+                emit(Checked, at=at, check=fact)
 
     def _request_of(self, answer: Draft | Reply) -> GenerateRequest | None:
         """Return the request of an answer that was asked for in the form of the schema; None for another one."""

@@ -100,7 +100,7 @@ def drop_thinking(text: str) -> str:
             return ""
         text = text[closing.end() :].lstrip()
     # Some chat templates, such as DeepSeek-R1's, put the opening tag into the prompt. The text then has no opening tag.
-    closing = _CLOSING_LINE.search(text)
+    closing = _CLOSING_LINE.search(text) if "</" in text or "[/" in text else None
     if closing and not re.search(rf"<{_THINK}>|\[THINK\]", text[: closing.start()], re.IGNORECASE):
         return text[closing.end() :].lstrip()
     return text

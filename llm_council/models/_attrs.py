@@ -191,6 +191,8 @@ def as_tuple(value: Iterable[Any] | None) -> tuple[Any, ...]:
 
 def as_dict(value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Copy a mapping to a new dict; None becomes the empty dict."""
+    if type(value) is dict:
+        return value.copy()
     if value is None:
         return {}
     if not isinstance(value, Mapping):

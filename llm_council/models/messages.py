@@ -286,6 +286,8 @@ def _content(value: str | Iterable[Part] | None) -> str | tuple[Part, ...]:
 
 
 def _role(value: Any) -> str:
+    if type(value) is Role:
+        return value
     try:
         return Role(value)
     except ValueError:
