@@ -58,6 +58,8 @@ _path = click.Path(dir_okay=False)
 @click.option(
     "--max-usd", type=click.FloatRange(min=0), metavar="USD", help="End between two tasks once so much is spent."
 )
+@click.option("--judge", help="The model that scores answers to tasks with the scorer judge: NAME or NAME/MODEL.")
+@click.option("--judge-may-sit", is_flag=True, help="Allow a judge of the family of a seat, which favours its texts.")
 @click.option("--best", help="The seat that is the baseline; by default it is chosen on other tasks.")
 @click.option("--primary", help="The strategy that the evaluation is about: no correction for several ones.")
 @click.option("--margin", type=float, metavar="POINTS", help="The gain that is worth having; 5 points by default.")
@@ -129,7 +131,7 @@ def _check_paths(flags: Mapping[str, Any]) -> None:
 
 def _note_unused(flags: Mapping[str, Any], mode: str) -> None:
     """Say which options have no effect on a report of what has run."""
-    options = ("arms", "samples", "repeat", "max_usd", "best", "primary", "margin", "seed", "out")
+    options = ("arms", "samples", "repeat", "max_usd", "judge", "best", "primary", "margin", "seed", "out")
     unused = [f"--{name.replace('_', '-')}" for name in options if flags[name] not in (None, ())]
     if unused:
         _output.print_note(f"council: without effect on {mode}, which reports on what has run: {', '.join(unused)}")
@@ -180,7 +182,7 @@ def _evaluate(path: str, flags: Mapping[str, Any]) -> int:
     from llm_council.models import Budget
 
     tasks = read_tasks(path)
-    names = {"samples", "best", "primary", "seed"}
+    names = {"samples", "best", "primary", "seed", "judge"}
     options = {name: flags[name] for name in names if flags[name] is not None}
     if flags["margin"] is not None:
         options["margin"] = flags["margin"] / 100
@@ -191,6 +193,8 @@ def _evaluate(path: str, flags: Mapping[str, Any]) -> int:
         options["arms"] = tuple(arms)
     if flags["repeat"]:
         options["repeat"] = flags["repeat"]
+    if flags["judge_may_sit"]:
+        options["judge_may_sit"] = True
     made = EvalOptions(**options, pool_only=flags["pool_only"])
     config = attrs.evolve(CouncilConfig.discover(), store=None)
     with Council(seats_of(config, flags), config=config) as council:
@@ -248,11 +252,13 @@ def _show_progress(stream: Iterable[EvalProgress]) -> None:
 def resume_command(path: str, flags: Mapping[str, Any]) -> str:
     """Return the command that goes on with an evaluation: the same arms and numbers; seats are left to the reader."""
     words = ["council", "eval", path, "--resume", "--out", flags["out"]]
-    for name in ("samples", "repeat", "max_usd", "best", "primary", "margin", "seed"):
+    for name in ("samples", "repeat", "max_usd", "judge", "best", "primary", "margin", "seed"):
         if flags[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(flags[name])]
     for arms in flags["arms"]:
         words += ["--arms", arms]
+    if flags["judge_may_sit"]:
+        words.append("--judge-may-sit")
     if flags["pool_only"]:
         words.append("--pool-only")
     return " ".join(shlex.quote(redact(word)) for word in words)

@@ -5,8 +5,8 @@ Everything here is arithmetic on the journal, so a replay gives the report that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import ceil, floor
+from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from random import Random
 from statistics import fmean
 from typing import Any, Final
@@ -14,10 +14,21 @@ from typing import Any, Final
 import attrs
 
 from llm_council.evals.arms import Outcome, TaskDrafts, fold_weights, options_of_task, outcome_of, run_seed
-from llm_council.evals.headroom import measure_headroom, sample_accuracy
+from llm_council.evals.baselines import (
+    OUT_WEIGHT,
+    PILOT,
+    Baselines,
+    Money,
+    choose_baselines,
+    choose_money,
+    sample_costs,
+)
+from llm_council.evals.grades import CHOOSING, SCORING, Grades, assumed_usd, measure_judge
+from llm_council.evals.headroom import measure_headroom
 from llm_council.evals.journal import ArmCell, EvalJournal
 from llm_council.evals.pool import Pool, question_of
 from llm_council.evals.report import ArmRow, Curve, CurvePoint, DifferingTask, EvalReport, RiskPoint, SeatFacts
+from llm_council.evals.scorers import read_answer
 from llm_council.evals.statistics import DRAWS, differences_of, max_t_band, mean_interval, percentile
 from llm_council.evals.tasks import EvalTask, TaskSet
 from llm_council.evals.verdicts import Comparison, Verdict, VerdictKind, compare, cross_fit, verdicts
@@ -27,12 +38,6 @@ __all__ = ["MOST_SAMPLES", "Evidence", "analyse", "samples_wanted"]
 
 MOST_SAMPLES: Final = 40
 """The most drafts of a seat for a task."""
-
-PILOT: Final = 20
-"""The first tasks, whose costs decide how many samples cost as much as each arm."""
-
-OUT_WEIGHT: Final = 4.0
-"""Input tokens that an output token counts as, where there are no prices."""
 
 FEWEST_DRAWS: Final = 2_000
 MOST_DRAWN: Final = 1_000_000
@@ -54,11 +59,13 @@ class Evidence:
         tasks: the task set.
         journal: the cells, and what the evaluation was started with.
         pool: the drafts among them.
+        grades: the grades of the judge; None where answers are measured.
     """
 
     tasks: TaskSet
     journal: EvalJournal
     pool: Pool
+    grades: Grades | None = None
     _drafts: dict[str, tuple[int, TaskDrafts]] = attrs.field(factory=dict)
 
     @property
@@ -72,8 +79,28 @@ class Evidence:
         known = self._drafts.get(task.id)
         if known is None or known[0] != count:
             drafts = {seat: self.pool.drafts(task.id, seat) for seat in self.seats}
-            known = self._drafts[task.id] = count, TaskDrafts(task, drafts, run_seed(self.tasks, task.id, 0))
+            made = TaskDrafts(
+                task,
+                drafts,
+                run_seed(self.tasks, task.id, 0),
+                grades=self.grades,
+                efforts=self.pool.efforts(task.id),
+            )
+            known = self._drafts[task.id] = count, made
         return known[1]
+
+    def ungraded(self, task: EvalTask, runs: Mapping[tuple[str, str], Sequence[ArmCell]]) -> bool:
+        """Return True if the judge has not seen all answers to a task."""
+        if self.grades is None:
+            return False
+        for seat in self.seats:
+            for cell in self.pool.drafts(task.id, seat):
+                answer = read_answer(task, cell.text)
+                if answer and any(not self.grades.cell(task, answer.key, which) for which in (SCORING, CHOOSING)):
+                    return True
+        others = [read_answer(task, cell.text) for cell in self.pool.efforts(task.id).values()]
+        others += [cell.answer for arm in self.journal.header["called"] for cell in runs.get((task.id, arm), ())]
+        return any(answer and not self.grades.cell(task, answer.key, SCORING) for answer in others)
 
     def runs(self) -> dict[tuple[str, str], list[ArmCell]]:
         """Return the runs of called arms by task and arm."""
@@ -89,30 +116,9 @@ class Evidence:
         header = self.journal.header
         if any(len(self.pool.drafts(task.id, seat)) < header["samples"] for seat in self.seats):
             return False
+        if self.ungraded(task, runs):
+            return False
         return all(len(runs.get((task.id, arm), ())) == header["repeat"] for arm in header["called"])
-
-
-@attrs.frozen
-class _Money:
-    """What costs are counted in.
-
-    Attributes:
-        unit: ``"usd"``, or ``"tokens"`` where a price is unknown or all are 0.
-    """
-
-    unit: str
-
-    def of(self, outcome: Outcome) -> float:
-        """Return the cost of an outcome."""
-        if self.unit == "usd":
-            return outcome.usd or 0.0
-        return outcome.tokens_in + OUT_WEIGHT * outcome.tokens_out
-
-    @classmethod
-    def choose(cls, outcomes: Iterable[Outcome]) -> _Money:
-        """Return US dollars if every price is known, and something cost money."""
-        costs = [outcome.usd for outcome in outcomes]
-        return cls("usd" if None not in costs and any(costs) else "tokens")
 
 
 def _outcomes(evidence: Evidence, done: Sequence[EvalTask]) -> dict[str, list[Outcome]]:
@@ -134,14 +140,14 @@ def _outcomes(evidence: Evidence, done: Sequence[EvalTask]) -> dict[str, list[Ou
         found["escalate"] = [one.escalate(order) for one in drafts]
     runs = evidence.runs()
     for arm in header["called"]:
-        found[arm] = [outcome_of(task, runs[task.id, arm]) for task in done]
+        found[arm] = [outcome_of(task, runs[task.id, arm], evidence.grades) for task in done]
     return found
 
 
 def _cheapest_first(outcomes: Mapping[str, Sequence[Outcome]], seats: Sequence[str]) -> list[str]:
     """Return the seats by what a draft of theirs cost in the pilot."""
     pilot = {seat: outcomes[f"single:{seat}"][:PILOT] for seat in seats}
-    money = _Money.choose(outcome for found in pilot.values() for outcome in found)
+    money = Money.choose(outcome for found in pilot.values() for outcome in found)
     return sorted(seats, key=lambda seat: fmean(map(money.of, pilot[seat])))
 
 
@@ -174,13 +180,13 @@ def samples_wanted(evidence: Evidence, pilot: Sequence[EvalTask], base: Mapping[
     if not pilot:
         return dict(base)
     outcomes = _outcomes(evidence, pilot)
-    money = _money(outcomes)
+    money = choose_money(outcomes)
     councils = [arm for arm in outcomes if is_council(arm, evidence.seats)]
     dearest = max((fmean(map(money.of, outcomes[arm])) for arm in councils), default=0.0)
     wanted = dict(base)
     accuracy = {seat: mean_interval([one.points for one in outcomes[f"single:{seat}"]]) for seat in evidence.seats}
     bar = max(found.low or 0.0 for found in accuracy.values())
-    for seat, draft in _draft_costs(evidence, pilot, money).items():
+    for seat, draft in sample_costs(evidence, pilot, money).items():
         # A seat whose interval is below that of another one cannot be the baseline.
         if draft > 0 and (accuracy[seat].high or 1.0) >= bar:
             wanted[seat] = min(MOST_SAMPLES, max(wanted[seat], ceil(dearest / draft) + 2))
@@ -190,100 +196,6 @@ def samples_wanted(evidence: Evidence, pilot: Sequence[EvalTask], base: Mapping[
 def is_council(arm: str, seats: Sequence[str]) -> bool:
     """Return True for an arm of several seats; False for a single seat and for samples of one."""
     return arm.partition(":")[2] not in seats
-
-
-def _money(outcomes: Mapping[str, Sequence[Outcome]]) -> _Money:
-    return _Money.choose(one for found in outcomes.values() for one in found[:PILOT])
-
-
-def _draft_costs(evidence: Evidence, pilot: Sequence[EvalTask], money: _Money) -> dict[str, float]:
-    """Return what a draft of each seat cost in the pilot, as a mean."""
-    costs = {}
-    for seat in evidence.seats:
-        cells = [cell for task in pilot for cell in evidence.drafts_of(task).cells[seat]]
-        if money.unit == "usd":
-            costs[seat] = fmean(cell.usd or 0.0 for cell in cells)
-        else:
-            costs[seat] = fmean(cell.input_tokens + OUT_WEIGHT * cell.output_tokens for cell in cells)
-    return costs
-
-
-class _Baselines:
-    """The baselines of an evaluation: the best seat, and samples of one seat at equal cost."""
-
-    def __init__(self, evidence: Evidence, done: Sequence[EvalTask], outcomes: Mapping[str, Sequence[Outcome]]) -> None:
-        self.seats = evidence.seats
-        self.clusters = [task.cluster for task in done]
-        self.best: str | None = evidence.journal.header.get("best")
-        self.money = _money(outcomes)
-        self.costs = _draft_costs(evidence, done[:PILOT], self.money)
-        self._done = done
-        self._drafts = [evidence.drafts_of(task) for task in done]
-        self._singles = {seat: [one.points for one in outcomes[f"single:{seat}"]] for seat in self.seats}
-        # Chosen by all drafts of a seat, and scored by the first one, which the arms use too.
-        self._means = {seat: [fmean(one.points[seat]) for one in self._drafts] for seat in self.seats}
-        self.short: set[str] = set()
-
-    def single(self) -> tuple[list[float], str]:
-        """Return the scores of the best seat, chosen on other tasks, and its name."""
-        if self.best is not None:
-            return self._singles[self.best], f"single:{self.best}"
-        chosen = cross_fit(self._means, self.clusters)
-        scores = [self._singles[seat][index] for index, seat in enumerate(chosen.chosen)]
-        return scores, _named("single", chosen.names)
-
-    def sample(self, cost: float) -> tuple[list[float], str, float]:
-        """Return the scores of the best seat's samples at this mean cost, its name, and the number of samples.
-
-        Args:
-            cost: the mean cost of the arm in the pilot.
-        """
-        columns: dict[str, list[float]] = {}
-        numbers: dict[str, float] = {}
-        for seat in self.seats if self.best is None else (self.best,):
-            if self.costs[seat] <= 0:
-                continue
-            numbers[seat] = cost / self.costs[seat]
-            columns[seat] = [self._at(seat, index, numbers[seat], cost) for index in range(len(self._done))]
-        if not columns:
-            scores, name = self.single()
-            return scores, name, 1.0
-        chosen = cross_fit(columns, self.clusters)
-        seat = next(iter(chosen.names))
-        number = numbers[seat]
-        name = _named("sample", chosen.names) if number >= 1 else "the cheapest mix of seats"
-        return list(chosen.scores), name, number
-
-    def _at(self, seat: str, index: int, number: float, cost: float) -> float:
-        """Return the expected score of ``number`` samples on a task.
-
-        For 2.3 samples, a task gets 3 with probability 0.3 and 2 else; a random number of the task and seat decides.
-        """
-        coin = Random(f"coin/{self._done[index].id}/{seat}").random()
-        if number < 1:
-            return self._mix(seat, index, cost, coin)
-        drafts = self._drafts[index]
-        wanted = ceil(number) if coin < number - floor(number) else floor(number)
-        there = len(drafts.points[seat])
-        if wanted > there:
-            self.short.add(seat)
-        keys = [None if answer is None else answer.key for answer in drafts.answers[seat]]
-        return sample_accuracy(list(zip(keys, drafts.points[seat], strict=True)), min(wanted, there))
-
-    def _mix(self, seat: str, index: int, cost: float, coin: float) -> float:
-        """Return the score where one draft of the seat costs more than the arm.
-
-        A task gets either this seat or the cheapest one, so that the mean cost is that of the arm.
-        """
-        cheapest = min(self.seats, key=lambda name: self.costs[name])
-        gap = self.costs[seat] - self.costs[cheapest]
-        share = max(0.0, cost - self.costs[cheapest]) / gap if gap > 0 else 0.0
-        return self._singles[seat if coin < share else cheapest][index]
-
-
-def _named(kind: str, chosen: Mapping[str, int]) -> str:
-    """Return the name of a baseline, such as ``single:ann``; ``single:ann/bob`` if folds chose different seats."""
-    return f"{kind}:{'/'.join(list(chosen)[:2])}"
 
 
 def analyse(evidence: Evidence, done: Sequence[EvalTask], *, stopped: str | None = None) -> EvalReport:
@@ -311,7 +223,7 @@ def analyse(evidence: Evidence, done: Sequence[EvalTask], *, stopped: str | None
     if not done:
         return empty
     outcomes = _outcomes(evidence, done)
-    baselines = _Baselines(evidence, done, outcomes)
+    baselines = choose_baselines(evidence, done, outcomes)
     councils = [arm for arm in outcomes if is_council(arm, evidence.seats)]
     equal_cost = header.get("equal_cost", True)
     comparisons, numbers = _comparisons(outcomes, councils, baselines, equal_cost=equal_cost)
@@ -319,7 +231,11 @@ def analyse(evidence: Evidence, done: Sequence[EvalTask], *, stopped: str | None
     if not equal_cost:
         found = {arm: _without_samples(verdict) for arm, verdict in found.items()}
     drafts = [evidence.drafts_of(task) for task in done]
-    warnings = []
+    warnings = list(header.get("left_out", ()))
+    judge = None
+    if evidence.grades is not None:
+        judge = measure_judge(evidence.grades, header["judge"], drafts)
+        warnings += judge.warnings()
     if baselines.short:
         warnings.append(
             f"fewer samples of {', '.join(sorted(baselines.short))} were drawn than cost as much as the dearest arm:"
@@ -339,24 +255,25 @@ def analyse(evidence: Evidence, done: Sequence[EvalTask], *, stopped: str | None
     differences = {arm: differences_of([one.points for one in outcomes[arm]], single) for arm in councils}
     return attrs.evolve(
         empty,
-        facts={
-            **facts,
-            "options": round(fmean(map(options_of_task, drafts)), 3),
-            "kinds": _by_kind(evidence.seats, drafts, outcomes),
-        },
+        facts={**facts, **({} if judge else _by_kind_and_options(evidence.seats, drafts, outcomes))},
+        judge=judge,
         unit=baselines.money.unit,
         rows=tuple(rows),
         verdicts=tuple(found.values()),
         bands=max_t_band(differences, baselines.clusters, draws=1_000) if differences else {},
         curves=tuple(_curves(drafts, evidence.seats, baselines)),
-        headroom=measure_headroom(
+        headroom=None
+        if judge  # of prose, no two answers are the same
+        else measure_headroom(
             {seat: [one.points[seat][0] for one in drafts] for seat in evidence.seats},
             {seat: [_key(one.answers[seat][0]) for one in drafts] for seat in evidence.seats},
         ),
         risk=tuple(_risk(outcomes.get("poll") or ())),
         differing=tuple(_differing(done, outcomes, councils)),
         differing_total=sum(_differs(outcomes, councils, index) for index in range(len(done))),
-        usd=evidence.pool.spent + sum(cell.new_usd or 0.0 for runs in evidence.runs().values() for cell in runs),
+        usd=evidence.pool.spent
+        + sum(cell.new_usd or 0.0 for runs in evidence.runs().values() for cell in runs)
+        + (assumed_usd(evidence.grades.cells()) if evidence.grades else 0.0),
         calls=evidence.pool.calls,
         warnings=tuple(warnings),
     )
@@ -367,7 +284,7 @@ def _key(answer: Answer | None) -> str | None:
 
 
 def _comparisons(
-    outcomes: Mapping[str, Sequence[Outcome]], councils: Sequence[str], baselines: _Baselines, *, equal_cost: bool
+    outcomes: Mapping[str, Sequence[Outcome]], councils: Sequence[str], baselines: Baselines, *, equal_cost: bool
 ) -> tuple[dict[str, list[Comparison]], dict[str, float]]:
     """Return each arm against the best seat and against its samples at equal cost, and the number of these samples.
 
@@ -384,6 +301,8 @@ def _comparisons(
         if equal_cost:
             sample, sample_name, numbers[arm] = baselines.sample(cost)
             found[arm].append(compare(sample_name, points, sample, baselines.clusters, draws=draws))
+            for scores, further_name in baselines.further(cost):
+                found[arm].append(compare(further_name, points, scores, baselines.clusters, draws=draws))
     return found, numbers
 
 
@@ -416,6 +335,16 @@ def _row(arm: str, outcomes: Sequence[Outcome], clusters: Sequence[str], samples
     )
 
 
+def _by_kind_and_options(
+    seats: Sequence[str], drafts: Sequence[TaskDrafts], outcomes: Mapping[str, Sequence[Outcome]]
+) -> dict[str, Any]:
+    """Return how many answers a task has on average, and what ``_by_kind`` returns."""
+    return {
+        "options": round(fmean(map(options_of_task, drafts)), 3),
+        "kinds": _by_kind(seats, drafts, outcomes),
+    }
+
+
 def _by_kind(
     seats: Sequence[str], drafts: Sequence[TaskDrafts], outcomes: Mapping[str, Sequence[Outcome]]
 ) -> dict[str, dict[str, Any]]:
@@ -431,19 +360,15 @@ def _by_kind(
     return found
 
 
-def _curves(drafts: Sequence[TaskDrafts], seats: Sequence[str], baselines: _Baselines) -> Iterator[Curve]:
+def _curves(drafts: Sequence[TaskDrafts], seats: Sequence[str], baselines: Baselines) -> Iterator[Curve]:
     """Yield the accuracy of k samples of each seat, by what they cost."""
     for seat in seats:
         most = min(len(one.points[seat]) for one in drafts)
-        votes = [
-            [(_key(answer), points) for answer, points in zip(one.answers[seat], one.points[seat], strict=True)]
-            for one in drafts
-        ]
         seconds = fmean(cell.seconds for one in drafts for cell in one.cells[seat])
         points = [
             CurvePoint(
                 samples=k,
-                accuracy=fmean(sample_accuracy(one, k) for one in votes),
+                accuracy=fmean(baselines.sample_accuracy(seat, index, k) for index in range(len(drafts))),
                 cost=k * baselines.costs[seat],
                 seconds=seconds,
             )

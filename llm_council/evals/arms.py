@@ -20,9 +20,10 @@ from llm_council._engine.fences import to_bytes
 from llm_council.errors import InvalidOption, RunError, near
 from llm_council.errors._secrets import redact
 from llm_council.evals.calibration import shrunk_accuracy
+from llm_council.evals.grades import CHOOSING, Grades
 from llm_council.evals.journal import ArmCell, DraftCell, digest
 from llm_council.evals.pool import Pool, PooledSeat, Seats, as_draft
-from llm_council.evals.scorers import score
+from llm_council.evals.scorers import read_answer, score
 from llm_council.evals.tasks import EvalTask, TaskSet
 from llm_council.models import AgreementLevel, Answer, Status
 from llm_council.models._attrs import copy_with, strict_init
@@ -73,6 +74,15 @@ class Outcome:
     run_variance: float | None = None
 
 
+def points_of(task: EvalTask, answer: Answer | None, grades: Grades | None) -> float:
+    """Return the score of an answer: measured, or graded by a judge; 0 without one."""
+    if answer is None:
+        return 0.0
+    if grades is None:
+        return score(task, answer).points
+    return grades.of(task, str(answer.value)) or 0.0
+
+
 def run_seed(tasks: TaskSet, item: str, replicate: int) -> str:
     """Return the seed of a run: the same fences, orders and tie-breaks in every process."""
     return digest(tasks.sha256, item, replicate)
@@ -85,10 +95,22 @@ class TaskDrafts:
         task: the task.
         drafts: the drafts of each seat, in the order of their numbers.
         seed: seed of the first run on the task, which breaks ties.
+        grades: the grades of the judge; None where answers are measured.
+        efforts: the draft at high reasoning effort of each seat that has one.
     """
 
-    def __init__(self, task: EvalTask, drafts: Mapping[str, Sequence[DraftCell]], seed: str) -> None:
+    def __init__(
+        self,
+        task: EvalTask,
+        drafts: Mapping[str, Sequence[DraftCell]],
+        seed: str,
+        *,
+        grades: Grades | None = None,
+        efforts: Mapping[str, DraftCell] | None = None,
+    ) -> None:
         self.task = task
+        self.efforts = dict(efforts or {})
+        self._grades = grades
         self.seats = tuple(drafts)
         self.cells = {seat: tuple(cells) for seat, cells in drafts.items()}
         self._seed = seed
@@ -109,6 +131,8 @@ class TaskDrafts:
     def _read(self, cell: DraftCell) -> Answer | None:
         if cell.error is not None:
             return None
+        if self.task.is_judged:
+            return read_answer(self.task, cell.text)
         if cell.structured is not None:
             return self.task.form.read(as_draft(cell))
         if cell.text not in self._texts:
@@ -131,9 +155,24 @@ class TaskDrafts:
     def _points(self, answer: Answer | None) -> float:
         if answer is None:
             return 0.0
-        if answer.shown not in self._known:  # equal drafts are scored once
-            self._known[answer.shown] = score(self.task, answer).points
-        return self._known[answer.shown]
+        text = answer.shown if self._grades is None else answer.key
+        if text not in self._known:  # equal drafts are scored once
+            self._known[text] = points_of(self.task, answer, self._grades)
+        return self._known[text]
+
+    def effort_points(self, seat: str) -> float:
+        """Return the score of a seat's draft at high reasoning effort; 0 if it failed."""
+        return self._points(self._read(self.efforts[seat]))
+
+    def choices(self, seat: str) -> list[tuple[float | None, float]]:
+        """Return for each draft of a seat the grade by which a judge would choose it, and its score."""
+        if self._grades is None:
+            raise InvalidOption(f"task {self.task.id!r:.80} has no judge")
+        chosen_by = [
+            None if answer is None else self._grades.of(self.task, str(answer.value), CHOOSING)
+            for answer in self.answers[seat]
+        ]
+        return list(zip(chosen_by, self.points[seat], strict=True))
 
     def single(self, seat: str) -> Outcome:
         """Return what a seat alone answers: its first draft."""
@@ -368,7 +407,7 @@ async def run_arm(
     lost = max(0, int(meter.spent.get("tokens", 0)) - tokens_in - tokens_out)
     usd = float(meter.spent.get("usd", 0.0))
     given: Any = result.output if task.schema is not None and result.output is not None else result.text
-    answer = score(task, given).answer if result.success else None
+    answer = read_answer(task, given) if result.success else None
     return attrs.evolve(
         cell,
         status=str(result.status),
@@ -402,10 +441,10 @@ def arm_cell(
     )
 
 
-def outcome_of(task: EvalTask, cells: Sequence[ArmCell]) -> Outcome:
+def outcome_of(task: EvalTask, cells: Sequence[ArmCell], grades: Grades | None = None) -> Outcome:
     """Return the mean of the runs of an arm on a task."""
     count = len(cells)
-    points = [0.0 if cell.answer is None else score(task, cell.answer).points for cell in cells]
+    points = [points_of(task, cell.answer, grades) for cell in cells]
     billed = [cell.usd for cell in cells]
     abstained = sum(cell.status == Status.ABSTAINED for cell in cells)
     unread = sum(cell.answer is None and cell.status != Status.ABSTAINED for cell in cells)

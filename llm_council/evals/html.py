@@ -135,7 +135,8 @@ def _scatter(
 
 def _forest(report: EvalReport) -> Iterator[Markup]:
     margin = 100 * float(report.facts.get("margin", 0.05))
-    for place, name in enumerate(("the best seat", "samples at equal cost")):
+    second = "samples at equal cost" if report.judge is None else "the best of samples at equal cost"
+    for place, name in enumerate(("the best seat", second, "the best seat at high effort")):
         rows = []
         for verdict in report.verdicts:
             if len(verdict.comparisons) <= place:

@@ -1,8 +1,8 @@
 """The journal of an evaluation: one JSON line for each finished cell, so that a killed evaluation can be resumed.
 
-A cell is a draft of the pool, or one run of an arm on a task. Each line is written at once when its cell has finished:
-a process that is killed loses no finished cell. Lines are flushed to the disk after each task. The last line of a
-killed process may be torn; it is dropped when the journal is opened again.
+A cell is a draft of the pool, one run of an arm on a task, or the grade that a judge gives to a text. Each line is
+written at once when its cell has finished: a process that is killed loses no finished cell. Lines are flushed to the
+disk after each task. The last line of a killed process may be torn; it is dropped when the journal is opened again.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from llm_council.models._attrs import strict_init
 from llm_council.models._convert import dump, load
 from llm_council.store._encoding import mask
 
-__all__ = ["ArmCell", "Cell", "DraftCell", "EvalJournal", "digest"]
+__all__ = ["ArmCell", "Cell", "DraftCell", "EvalJournal", "GradeCell", "digest"]
 
 FILE: Final = "journal.jsonl"
 FORMAT: Final = 1
-_KINDS: Final = {"draft": "DraftCell", "arm": "ArmCell"}
 
 
 @strict_init
@@ -125,7 +124,47 @@ class ArmCell:
         return ("arm", self.set, self.item, self.arm, self.replicate, self.plan)
 
 
-Cell: TypeAlias = DraftCell | ArmCell
+@strict_init
+@attrs.frozen(kw_only=True)
+class GradeCell:
+    """What a judge says of one text.
+
+    Attributes:
+        set: hash of the task set.
+        item: id of the task.
+        judge: hash of the judge's provider, address, account and model.
+        text: hash of the rubric and the text.
+        sample: 0 for the grade that scores the text, 1 for the one by which the best of several is chosen.
+        value: from 0 to 1; None if no reply could be read.
+        usd: what the calls were billed; None if the price is unknown.
+        input_tokens: tokens in.
+        output_tokens: tokens out.
+        calls: calls that it took.
+        error: why there is no grade.
+    """
+
+    set: str
+    item: str
+    judge: str
+    text: str
+    sample: int
+    value: float | None = None
+    usd: float | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    calls: int = 0
+    error: str | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """The key that finds this cell again in another process."""
+        return ("grade", self.set, self.item, self.judge, self.text, self.sample)
+
+
+Cell: TypeAlias = DraftCell | ArmCell | GradeCell
+
+
+_KINDS: Final[Mapping[type, str]] = {DraftCell: "draft", ArmCell: "arm", GradeCell: "grade"}
 
 
 def digest(*parts: Any) -> str:
@@ -238,6 +277,8 @@ class EvalJournal:
         elif kind == "arm":
             answer = value.pop("answer", None)
             self._keep(ArmCell(**value, answer=None if answer is None else load(Answer, answer)))
+        elif kind == "grade":
+            self._keep(GradeCell(**value))
         else:
             raise ValueError(f"unknown kind {kind!r:.40}")
 
@@ -264,7 +305,7 @@ class EvalJournal:
         self._keep(cell)
         if self._file is None:
             return
-        value = {"cell": "draft" if isinstance(cell, DraftCell) else "arm"}
+        value = {"cell": _KINDS[type(cell)]}
         for field in attrs.fields(type(cell)):
             item = getattr(cell, field.name)
             if item is not None:

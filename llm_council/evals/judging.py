@@ -1,6 +1,6 @@
 """Scores by a judge, where no target decides: its requests, its replies, and its agreement with known scores.
 
-Nothing here calls a model, and evaluations do not use judges yet.
+Nothing here calls a model.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from llm_council.strategies._judgements import MOST, read_better, read_scores
 __all__ = [
     "VALIDATED_BY",
     "JudgeAgreement",
+    "JudgeFacts",
     "agreement",
     "grade_request",
     "kin",
@@ -145,6 +146,45 @@ class JudgeAgreement:
     def is_validated(self) -> bool:
         """True if there are enough tasks, 50 or more, to measure how good the judge is."""
         return self.items >= VALIDATED_BY
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class JudgeFacts:
+    """What is known of the judge of an evaluation.
+
+    Attributes:
+        name: its name.
+        provider: the provider's name.
+        model: the model that was asked for; None is the provider's default.
+        grades: how many grades it was asked for.
+        failed: how many of them it did not give; these answers count as 0.
+        usd: what they cost, in US dollars; an assumed price counts where none is known.
+        agreement: with keys and with people; None if no task has either.
+    """
+
+    name: str
+    provider: str
+    model: str | None = None
+    grades: int = 0
+    failed: int = 0
+    usd: float = 0.0
+    agreement: JudgeAgreement | None = None
+
+    def warnings(self) -> list[str]:
+        """Return how far the scores can be trusted, a sentence each."""
+        found = [f"judged, not measured: the scores are those of {self.name}, which is a model"]
+        if self.agreement is None:
+            found.append("the judge is not validated: no task has a key, or answers that people graded")
+        else:
+            kappa = "undefined" if self.agreement.kappa is None else f"{self.agreement.kappa:.2f}"
+            words = f"with keys and people it agrees on {100 * self.agreement.observed:.0f} % of {self.agreement.items}"
+            found.append(f"{words} answers (kappa {kappa})")
+            if not self.agreement.is_validated:
+                found.append(f"the judge is not validated: that takes {VALIDATED_BY} such answers")
+        if self.failed:
+            found.append(f"the judge gave no grade to {self.failed} answers; they count as 0")
+        return found
 
 
 def agreement(judged: Sequence[float], known: Sequence[float], *, good: float = 0.5) -> JudgeAgreement:

@@ -95,10 +95,19 @@ def headroom_lines(report: EvalReport) -> Iterator[str]:
 def limits(report: EvalReport) -> Iterator[str]:
     """Yield the limits of the report, a sentence a line."""
     yield "The figures hold for tasks like these. Other tasks may differ by more than the intervals."
-    yield (
-        "Both baselines must be beaten: the best seat, chosen on other tasks than those that it is scored on, and"
-        " samples of one seat that cost as much as the arm."
-    )
+    if report.judge is None:
+        yield (
+            "Both baselines must be beaten: the best seat, chosen on other tasks than those that it is scored on, and"
+            " samples of one seat that cost as much as the arm."
+        )
+    else:
+        yield (
+            "All baselines must be beaten: the best seat, chosen on other tasks than those that it is scored on; the"
+            " best of several samples of one seat, which the judge chooses by another grade than the one that scores"
+            " them; and the best seat at high reasoning effort, where a seat has it. The last two cost as much as the"
+            " arm."
+        )
+        yield "A judge is a model: it favours long and familiar texts, and may be wrong in the same way as the seats."
     spread = max((row.run_variance or 0.0 for row in report.rows), default=0.0)
     if spread:
         yield (
@@ -116,6 +125,8 @@ def what_was_run(report: EvalReport) -> Iterator[tuple[str, str]]:
     """Yield facts by name."""
     for seat in report.seats:
         yield f"seat {seat.name}", f"{seat.provider}{'/' + seat.model if seat.model else ''}"
+    if report.judge is not None:
+        yield "judge", f"{report.judge.provider}{'/' + report.judge.model if report.judge.model else ''}"
     for name in ("sha256", "licence", "source"):
         if report.set.get(name):
             yield f"set {name}", str(report.set[name])

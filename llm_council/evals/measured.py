@@ -19,6 +19,8 @@ def weights_toml(report: EvalReport) -> str:
     Raises:
         InvalidOption: no kind of answer has enough tasks.
     """
+    if report.judge is not None:
+        raise InvalidOption("weights need measured answers, and a judge scored these: evaluate tasks with targets")
     enough = {kind: found for kind, found in report.facts.get("kinds", {}).items() if found["tasks"] >= FEWEST_TASKS}
     if not enough:
         raise InvalidOption(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,13 @@ import attrs
 
 from llm_council._engine.estimate import Estimate, estimate
 from llm_council.evals.arms import called_strategy, chosen_arms
+from llm_council.evals.grades import check_judge
+from llm_council.evals.judging import grade_request
 from llm_council.evals.pool import Seats
-from llm_council.evals.run import EvalOptions, check_names, task_order
-from llm_council.evals.tasks import TaskSet
+from llm_council.evals.run import EvalOptions, check_names, judge_of, task_order
+from llm_council.evals.tasks import EvalTask, TaskSet
 from llm_council.evals.verdicts import effective_items, items_needed, resolvable_difference
+from llm_council.models import Usage
 from llm_council.models._attrs import as_tuple, positive_int, strict_init
 from llm_council.models.deliberation import Phase
 from llm_council.strategies.sample import Sample
@@ -120,6 +123,9 @@ def plan_evaluation(council: Council, tasks: TaskSet, options: EvalOptions) -> E
     """
     seats = Seats(council)
     check_names(options, seats.names)
+    judge = judge_of(council, options)
+    if judge is not None:
+        check_judge(judge, seats, may_sit=options.judge_may_sit)
     _, called = chosen_arms(options.arms)
     looked_at = task_order(tasks, options.seed)[:LOOKED_AT]
     found = []
@@ -148,6 +154,9 @@ def plan_evaluation(council: Council, tasks: TaskSet, options: EvalOptions) -> E
         one = _total(name, shares, len(tasks.tasks), times=options.repeat)
         drafts = round(fmean(share.calls.get(Phase.DRAFT, 0) for share in shares) * len(tasks.tasks) * options.repeat)
         found.append(attrs.evolve(one, calls=one.calls - drafts))
+    if judge is not None:
+        each = 2 * len(seats.specs) * options.samples + options.repeat * len(() if options.pool_only else called)
+        found.append(_grading(judge, looked_at, each, len(tasks.tasks)))
     sizes = list(Counter(task.cluster for task in tasks.tasks).values())
     # How alike tasks of a cluster are is not known yet; .1 is what evaluations of texts with several questions show.
     items = effective_items(sizes, 0.1)
@@ -162,6 +171,30 @@ def plan_evaluation(council: Council, tasks: TaskSet, options: EvalOptions) -> E
         discordance=DISCORDANCE,
         needed_10=items_needed(0.1, DISCORDANCE, baselines=2, strategies=shared),
         needed_5=items_needed(0.05, DISCORDANCE, baselines=2, strategies=shared),
+    )
+
+
+def _grading(judge: Seats, looked_at: Sequence[EvalTask], each: int, items: int) -> ArmPlan:
+    """Return what the grades of a judge would take.
+
+    Args:
+        judge: the judge.
+        looked_at: tasks whose requests are built for the estimate of all.
+        each: grades of a task: two for each draft, and one for each answer of an arm.
+        items: number of tasks.
+    """
+    (spec,) = judge.specs
+    prompts = [sum(len(turn.text) for turn in grade_request(task, "", code="plan")) // 4 for task in looked_at]
+    # An answer without a limit counts as 1,000 tokens: that which is graded, and that of the judge.
+    tokens_in = round(fmean(prompts)) + 1_000
+    usd = judge.price(spec, Usage(input_tokens=tokens_in, output_tokens=1_000))
+    calls = each * items
+    return ArmPlan(
+        arm=f"judge: {spec.name}",
+        calls=calls,
+        tokens=calls * (tokens_in + 1_000),
+        usd=None if usd is None else usd * calls,
+        unpriced=() if usd is not None else (spec.name,),
     )
 
 

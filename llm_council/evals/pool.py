@@ -23,7 +23,19 @@ from llm_council.errors._secrets import redact
 from llm_council.evals.journal import DraftCell, EvalJournal, digest
 from llm_council.evals.tasks import EvalTask, TaskSet
 from llm_council.middleware.wrapper import Wrapper
-from llm_council.models import Budget, Cost, CostSource, Draft, GenerateRequest, GenerateResponse, Plan, SeatSpec, Usage
+from llm_council.models import (
+    Budget,
+    Cost,
+    CostSource,
+    Draft,
+    Effort,
+    GenerateRequest,
+    GenerateResponse,
+    Plan,
+    ReasoningConfig,
+    SeatSpec,
+    Usage,
+)
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter, call
 from llm_council.store._encoding import request_digest
@@ -33,6 +45,8 @@ if TYPE_CHECKING:
     from llm_council.council import Council
 
 __all__ = ["Pool", "PooledSeat", "Seats", "question_of"]
+
+_AT_HIGH_EFFORT = " at high effort"  # what the name of a seat ends with in the cells of such drafts
 
 
 def question_of(task: EvalTask) -> str:
@@ -120,6 +134,7 @@ class Pool:
         self._journal = journal
         self._limit = limit
         self._drafts: dict[str, dict[str, dict[int, DraftCell]]] = {}  # by task, seat and number
+        self._efforts: dict[str, dict[str, DraftCell]] = {}  # by task and seat: drafts at high effort
         self.spent = 0.0
         self.calls = 0
         self.tokens = 0
@@ -127,7 +142,9 @@ class Pool:
     def load(self, identities: Mapping[str, str]) -> None:
         """Take all drafts of these seats from the journal, as in a replay."""
         for cell in self._journal.cells():
-            if isinstance(cell, DraftCell) and cell.set == self._set and identities.get(cell.seat) == cell.identity:
+            if not isinstance(cell, DraftCell) or cell.set != self._set:
+                continue
+            if identities.get(cell.seat.removesuffix(_AT_HIGH_EFFORT)) == cell.identity:
                 self._take(cell)
 
     def drafts(self, item: str, seat: str) -> list[DraftCell]:
@@ -139,9 +156,13 @@ class Pool:
         """Return the first draft of each seat for a task: those that called arms start with."""
         return [cells[0] for cells in self._drafts.get(item, {}).values() if 0 in cells]
 
+    def efforts(self, item: str) -> dict[str, DraftCell]:
+        """Return the draft at high reasoning effort of each seat that has one, for a task."""
+        return dict(self._efforts.get(item, {}))
+
     def count(self, item: str) -> int:
         """Return how many drafts there are for a task."""
-        return sum(map(len, self._drafts.get(item, {}).values()))
+        return sum(map(len, self._drafts.get(item, {}).values())) + len(self._efforts.get(item, ()))
 
     async def fill(self, task: EvalTask, samples: Mapping[str, int]) -> None:
         """Make the drafts of a task that are missing.
@@ -159,22 +180,46 @@ class Pool:
                 for number in range(samples.get(spec.name, 0)):
                     if number in self._drafts.get(task.id, {}).get(spec.name, {}):
                         continue
-                    request = draft_request(plan, spec, task.form.instruction, number + 1)
+                    request = draft_request(plan, spec, task.instruction, number + 1)
                     first = first or request  # the hash leaves the number out
-                    cell = DraftCell(
-                        set=self._set,
-                        item=task.id,
-                        seat=spec.name,
-                        identity=seats.identities[spec.name],
-                        prompt=request_digest(first),
-                        sample=number,
-                    )
-                    known = self._journal.get(cell.key)
-                    # A failure that cost nothing, such as an overloaded vendor, is tried again.
-                    if isinstance(known, DraftCell) and (known.error is None or known.usd):
-                        self._take(known)
-                    else:
+                    cell = self._empty(task, spec, spec.name, first, number)
+                    if not self._take_finished(cell):
                         group.start_soon(self._draw, spec, request, cell, plan.budget.deadline, limiter)
+
+    async def fill_efforts(self, task: EvalTask) -> None:
+        """Make a draft of each seat at high reasoning effort, of those that can be told to reason."""
+        seats = self._open_seats()
+        plan = seats.plan(task, strategy=Sample(k=2, vote_on=task.vote_on), seed=self._set)
+        limiter = anyio.CapacityLimiter(self._limit)
+        async with anyio.create_task_group() as group:
+            for spec in seats.specs:
+                if not seats.adapters[spec.name].capabilities.reasoning or spec.name in self.efforts(task.id):
+                    continue
+                asked = draft_request(plan, spec, task.instruction)
+                key = digest(asked.idempotency_key, "high")
+                request = attrs.evolve(asked, reasoning=ReasoningConfig(effort=Effort.HIGH), idempotency_key=key)
+                cell = self._empty(task, spec, f"{spec.name}{_AT_HIGH_EFFORT}", request, 0)
+                if not self._take_finished(cell):
+                    group.start_soon(self._draw, spec, request, cell, plan.budget.deadline, limiter)
+
+    def _empty(self, task: EvalTask, spec: SeatSpec, name: str, request: GenerateRequest, number: int) -> DraftCell:
+        """Return a cell without an answer, whose key finds the finished one in the journal."""
+        return DraftCell(
+            set=self._set,
+            item=task.id,
+            seat=name,
+            identity=self._open_seats().identities[spec.name],
+            prompt=request_digest(request),
+            sample=number,
+        )
+
+    def _take_finished(self, cell: DraftCell) -> bool:
+        """Take a draft from the journal, if it is there; a failure that cost nothing is tried again."""
+        known = self._journal.get(cell.key)
+        if not isinstance(known, DraftCell) or not (known.error is None or known.usd):
+            return False
+        self._take(known)
+        return True
 
     def _open_seats(self) -> Seats:
         if self._seats is None:
@@ -225,7 +270,10 @@ class Pool:
         self._take(cell)
 
     def _take(self, cell: DraftCell) -> None:
-        self._drafts.setdefault(cell.item, {}).setdefault(cell.seat, {})[cell.sample] = cell
+        if cell.seat.endswith(_AT_HIGH_EFFORT):
+            self._efforts.setdefault(cell.item, {})[cell.seat.removesuffix(_AT_HIGH_EFFORT)] = cell
+        else:
+            self._drafts.setdefault(cell.item, {}).setdefault(cell.seat, {})[cell.sample] = cell
         self.calls += 1
         self.tokens += cell.input_tokens + cell.output_tokens
         dollars_in, dollars_out = ASSUMED

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from llm_council.evals.headroom import Headroom
+from llm_council.evals.judging import JudgeFacts
 from llm_council.evals.statistics import Interval
 from llm_council.evals.verdicts import Comparison, Verdict, VerdictKind
 from llm_council.models._attrs import as_dict, as_tuple, strict_init
@@ -176,6 +177,7 @@ class EvalReport(AwaitableRecord):
         risk: results of a poll that abstains below a share of the votes, the largest share first.
         differing: tasks on which arms differ, the first ones.
         differing_total: how many there are.
+        judge: who scored the answers; None where they were measured.
         usd: US dollars that the evaluation cost, with an assumed price where none is known.
         calls: number of calls for the pool; calls of arms are not counted.
         warnings: limits of these results, a sentence each.
@@ -197,6 +199,7 @@ class EvalReport(AwaitableRecord):
     risk: tuple[RiskPoint, ...] = attrs.field(default=(), converter=as_tuple)
     differing: tuple[DifferingTask, ...] = attrs.field(default=(), converter=as_tuple)
     differing_total: int = 0
+    judge: JudgeFacts | None = None
     usd: float = 0.0
     calls: int = 0
     warnings: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
@@ -235,6 +238,12 @@ class EvalReport(AwaitableRecord):
     @property
     def answer(self) -> str:
         """The answer to "does a council pay?", in a sentence."""
+        if self.judge is not None and self.verdicts:
+            return f"Judged by {self.judge.name}, not measured: {self._found[:1].lower()}{self._found[1:]}"
+        return self._found
+
+    @property
+    def _found(self) -> str:
         if not self.verdicts:
             return "Nothing can be said yet: no arm of several seats was evaluated."
         if self.kind == VerdictKind.PAYS:

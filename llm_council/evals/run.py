@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from os import PathLike
@@ -16,19 +16,31 @@ import attrs
 
 from llm_council import __version__, _runtime, pricing
 from llm_council.errors import AdapterFailed, InvalidOption, near
-from llm_council.evals.analysis import PILOT, Evidence, analyse, samples_wanted
+from llm_council.evals.analysis import Evidence, analyse, samples_wanted
 from llm_council.evals.arms import FREE, arm_cell, called_strategy, chosen_arms, run_arm
-from llm_council.evals.journal import ArmCell, EvalJournal, digest
+from llm_council.evals.baselines import PILOT
+from llm_council.evals.grades import (
+    CHOOSING,
+    SCORING,
+    Grader,
+    Grades,
+    check_judge,
+    facts_of,
+    fail_without_grades,
+)
+from llm_council.evals.journal import ArmCell, DraftCell, EvalJournal, digest
 from llm_council.evals.pool import Pool, Seats
 from llm_council.evals.report import EvalReport
-from llm_council.evals.scorers import ScorerKind
+from llm_council.evals.scorers import read_answer
 from llm_council.evals.tasks import EvalTask, TaskSet, read_tasks
 from llm_council.models import Budget
 from llm_council.models._attrs import is_int, is_number, strict_init
 from llm_council.strategies import Strategy
 
 if TYPE_CHECKING:
+    from llm_council.config import Seat
     from llm_council.council import Council
+    from llm_council.providers.base import ProviderAdapter
 
 __all__ = [
     "EvalOptions",
@@ -93,6 +105,9 @@ class EvalOptions:
         best: name of the seat that is the baseline; None chooses the best one, for each task on other tasks.
         primary: the arm that was declared before the run; its p-value is not corrected for the number of strategies.
         seed: decides the order of the tasks.
+        judge: the model that scores the answers to tasks with the scorer ``judge``: a name such as
+            ``"openai/gpt-5.4"``, a ``Seat``, or an adapter.
+        judge_may_sit: True allows a judge of the family of a seat, which favours texts of its family.
     """
 
     arms: tuple[str | Strategy, ...] = FREE
@@ -103,6 +118,8 @@ class EvalOptions:
     best: str | None = None
     primary: str | None = None
     seed: str = "0"
+    judge: str | Seat | ProviderAdapter | None = None
+    judge_may_sit: bool = False
 
     def __attrs_post_init__(self) -> None:
         for name, most in (("samples", 40), ("repeat", 100)):
@@ -232,6 +249,8 @@ async def _progress(
         report = await anyio.to_thread.run_sync(run.report)
     finally:
         journal.close()
+        with anyio.CancelScope(shield=True):
+            await run.aclose()
     if out is not None:
         await anyio.to_thread.run_sync(report.save, Path(out))
     keep(report)
@@ -252,7 +271,15 @@ class _Run:
         self._options = options
         self._budget = budget
         self._seats = Seats(council)
+        self._judge = judge_of(council, options)
+        self._grader: Grader | None = None
         self._free, self._called = chosen_arms(options.arms)
+        self._left_out: list[str] = []
+        if tasks.tasks[0].is_judged:
+            counted = [arm for arm in self._free if arm in ("poll", "weigh", "escalate")]
+            if counted:
+                self._left_out.append(f"prose cannot be counted: {', '.join(counted)} left out")
+            self._free = ("single",)
         if options.pool_only:
             self._called = {}
         self._order = task_order(tasks, options.seed)
@@ -267,12 +294,15 @@ class _Run:
     def check(self) -> None:
         """Raise if the tasks, seats and arms cannot be evaluated, before anything is sent."""
         seats = self._seats
-        kinds = {task.scorer.kind for task in self._order}
-        if ScorerKind.JUDGE in kinds:
+        is_judged = self._order[0].is_judged  # all or none are
+        if is_judged and self._judge is None:
             raise InvalidOption(
-                "the tasks are scored by a judge, which an evaluation cannot call yet: give them a target and another"
-                " scorer"
+                "the tasks are scored by a judge: name one of another family than the seats, with judge= (--judge)"
             )
+        if self._judge is not None:
+            if not is_judged:
+                raise InvalidOption("judge: the tasks have targets, which measure the answers: leave the judge out")
+            check_judge(self._judge, seats, may_sit=self._options.judge_may_sit)
         seats.council._seating.check()
         check_names(self._options, seats.names)
         for task in {task.scorer.kind: task for task in self._order}.values():
@@ -286,12 +316,14 @@ class _Run:
         """Start with the finished cells of a journal, and write its header."""
         self._journal = journal
         self._pool = Pool(self._tasks, self._seats, journal)
-        self._evidence = Evidence(tasks=self._tasks, journal=journal, pool=self._pool)
+        if self._judge is not None:
+            self._grader = Grader(self._tasks.sha256, journal, self._judge)
+        self._evidence = Evidence(tasks=self._tasks, journal=journal, pool=self._pool, grades=self._grader)
         header = self.header()
-        same = ("set", "seats")
-        if journal.header and any(journal.header.get(key) != header[key] for key in same):
-            wrong = next(key for key in same if journal.header.get(key) != header[key])
-            what = {"set": "of another task set", "seats": "of other seats"}[wrong]
+        same = ("set", "seats", "judge")
+        if journal.header and any(journal.header.get(key) != header.get(key) for key in same):
+            wrong = next(key for key in same if journal.header.get(key) != header.get(key))
+            what = {"set": "of another task set", "seats": "of other seats", "judge": "of another judge"}[wrong]
             raise InvalidOption(
                 f"{journal.folder} has a journal {what}, and cells of both are never mixed: name another folder"
             )
@@ -329,6 +361,8 @@ class _Run:
             "best": options.best,
             "primary": options.primary,
             "seed": options.seed,
+            **({} if self._judge is None else {"judge": facts_of(self._judge)}),
+            **({"left_out": self._left_out} if self._left_out else {}),
         }
 
     async def work(self) -> AsyncGenerator[EvalProgress, None]:
@@ -407,32 +441,48 @@ class _Run:
             more = (number - base[seat]) * len(self._done)
             calls += more
             usd += more * sum(cell.usd or 0.0 for cell in cells) / len(cells)
+            if self._grader is not None and self._grader.calls:  # two grades for each of them
+                calls += 2 * more
+                usd += 2 * more * self._grader.spent / self._grader.calls
         return calls, usd
 
     @property
     def usd(self) -> float:
         """US dollars that all cells cost, those of the journal included."""
-        return self._pool.spent + self._called_usd
+        return self._pool.spent + self._called_usd + (self._grader.spent if self._grader else 0.0)
 
     @property
     def calls(self) -> int:
         """Calls that all cells took."""
-        return self._pool.calls + self._called_calls
+        return self._pool.calls + self._called_calls + (self._grader.calls if self._grader else 0)
 
     @property
     def tokens(self) -> int:
         """Tokens that all cells took."""
-        return self._pool.tokens + self._called_tokens
+        return self._pool.tokens + self._called_tokens + (self._grader.tokens if self._grader else 0)
 
     async def _more_samples(self, task: EvalTask, *, samples: Mapping[str, int]) -> None:
         await self._pool.fill(task, samples)
+        await self._grade_drafts(task)
 
     async def _through_arms(self, task: EvalTask, *, samples: Mapping[str, int]) -> None:
         await self._pool.fill(task, samples)
+        if self._grader is not None:
+            await self._pool.fill_efforts(task)
+        await self._grade_drafts(task)
         async with anyio.create_task_group() as group:
             for name, arm in self._called.items():
                 for replicate in range(self._options.repeat):
                     group.start_soon(self._call, task, name, arm, replicate)
+
+    async def _grade_drafts(self, task: EvalTask) -> None:
+        """Let the judge grade all drafts, and the answers that people graded."""
+        if self._grader is None:
+            return
+        drafts = [cell for seat in self._seats.names for cell in self._pool.drafts(task.id, seat)]
+        await self._grader.grade(task, texts_of(task, drafts), (SCORING, CHOOSING))
+        others = texts_of(task, self._pool.efforts(task.id).values())
+        await self._grader.grade(task, [*others, *(text for text, _ in task.labels)])
 
     async def _call(self, task: EvalTask, name: str, arm: Strategy | str, replicate: int) -> None:
         empty = arm_cell(self._seats, self._tasks, task, name, arm, self._pool, replicate)
@@ -440,6 +490,8 @@ class _Run:
         if not isinstance(known, ArmCell):
             known = await run_arm(self._seats, self._tasks, task, name, arm, self._pool, replicate)
             self._journal.add(known)
+        if self._grader is not None and known.answer is not None:
+            await self._grader.grade(task, [known.answer.key])
         pooled = self._pool.first_drafts(task.id)
         self._called_usd += known.new_usd or 0.0
         self._called_calls += max(0, known.calls - len(pooled))
@@ -451,13 +503,16 @@ class _Run:
         drafts = self._evidence.drafts_of(task)
         for seat in drafts.seats:
             self._points[seat] = self._points.get(seat, 0.0) + drafts.points[seat][0]
-        self._points["poll"] = self._points.get("poll", 0.0) + drafts.poll().points
+        if self._grader is None:
+            self._points["poll"] = self._points.get("poll", 0.0) + drafts.poll().points
         answered = any(cell.error is None for cells in drafts.cells.values() for cell in cells)
         self._failed = 0 if answered else self._failed + 1
         if self._failed == len(self._done) >= min(MOST_FAILED, len(self._order)):
             reasons = {cells[0].seat: cells[0].error for cells in drafts.cells.values()}
             listed = "; ".join(f"{seat}: {error}" for seat, error in reasons.items())
             raise AdapterFailed(f"no seat answered the first {len(self._done)} tasks; {listed}", retryable=False)
+        if self._grader is not None and len(self._done) == min(MOST_FAILED, len(self._order)):
+            fail_without_grades(self._grader.cells())
 
     def _where(self, task: EvalTask, stage: str) -> EvalProgress:
         done = len(self._done)
@@ -471,9 +526,28 @@ class _Run:
             correct={name: points / done for name, points in self._points.items()} if done else {},
         )
 
+    async def aclose(self) -> None:
+        """Close the connections of the judge."""
+        if self._judge is not None:
+            await self._judge.council.aclose()
+
     def report(self) -> EvalReport:
         """Return the report on the tasks that are done."""
         return analyse(self._evidence, self._done, stopped=self.stopped)
+
+
+def judge_of(council: Council, options: EvalOptions) -> Seats | None:
+    """Return the judge of an evaluation as a council of one seat; None if it has none."""
+    if options.judge is None:
+        return None
+    config = attrs.evolve(council.config, chair=None, store=None)
+    return Seats(type(council)([options.judge], config=config))
+
+
+def texts_of(task: EvalTask, cells: Iterable[DraftCell]) -> list[str]:
+    """Return the texts of drafts as a judge reads them; those that failed are left out."""
+    answers = [read_answer(task, cell.text) for cell in cells if cell.error is None]
+    return [answer.key for answer in answers if answer is not None]
 
 
 def check_names(options: EvalOptions, seats: Sequence[str]) -> None:
@@ -532,7 +606,8 @@ def replay(folder: str | PathLike[str]) -> EvalReport:
     tasks = attrs.evolve(tasks, sha256=header["set"]["sha256"])
     pool = Pool(tasks, None, journal)
     pool.load({seat["name"]: seat["identity"] for seat in header["seats"]})
-    evidence = Evidence(tasks=tasks, journal=journal, pool=pool)
+    grades = Grades(tasks.sha256, journal, header["judge"]) if header.get("judge") else None
+    evidence = Evidence(tasks=tasks, journal=journal, pool=pool, grades=grades)
     runs = evidence.runs()
     done = [task for task in task_order(tasks, header["seed"]) if evidence.is_done(task, runs)]
     left = len(tasks.tasks) - len(done)

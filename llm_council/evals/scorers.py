@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FieldPath", "Score", "Scorer", "ScorerKind", "read_answer", "schema_of", "score", "target_problem"]
 
+_SHOWN = 200  # characters of a text that a judge scored, in a report
+
 
 class ScorerKind(StrEnum):
     """How an answer is compared with the target."""
@@ -109,6 +111,10 @@ def _kind(value: Any) -> ScorerKind:
     return ScorerKind(value)
 
 
+def _key(spec: Any) -> Scorer | None:
+    return None if spec is None else Scorer.of(spec)
+
+
 @strict_init
 @attrs.frozen(kw_only=True)
 class Scorer:
@@ -125,6 +131,8 @@ class Scorer:
         whole: ``fields``: True scores 1 if all parts are right, else 0; False scores the share of right parts.
         schema: ``fields``: JSON Schema of the answer; None takes an object with the keys and types of the target.
         rubric: ``judge``: what makes an answer good.
+        key: ``judge``: a scorer that measures the answer as well, by the target, to find out how far the judge can be
+            trusted. It may not be a judge.
     """
 
     kind: ScorerKind = attrs.field(converter=_kind)
@@ -136,6 +144,7 @@ class Scorer:
     whole: bool = attrs.field(default=False, validator=boolean)
     schema: Mapping[str, Any] | None = attrs.field(default=None, converter=attrs.converters.optional(as_dict))
     rubric: str | None = attrs.field(default=None, validator=optional(string))
+    key: Scorer | None = attrs.field(default=None, converter=_key)
 
     def __attrs_post_init__(self) -> None:
         defaults = {field.name: field for field in attrs.fields(type(self))}
@@ -147,6 +156,8 @@ class Scorer:
                 raise InvalidOption(f"scorer {self.kind}: {name} belongs to the scorer {kind}: leave it out")
         if self.kind == ScorerKind.JUDGE and not (self.rubric or "").strip():
             raise InvalidOption("scorer judge: rubric is missing: say what makes an answer good")
+        if self.key is not None and self.key.kind == ScorerKind.JUDGE:
+            raise InvalidOption("scorer judge: key is a judge, too: name one that measures, such as 'contains'")
         if self.schema is not None:
             _schema.compile(self.schema)
 
@@ -172,7 +183,8 @@ class Scorer:
     def to_dict(self) -> dict[str, Any]:
         """Return the table of a task set that names this scorer."""
         table = attrs.asdict(self, filter=lambda field, value: field.name == "kind" or value != _default(field))
-        return {**table, "kind": str(self.kind)}
+        key = {} if self.key is None else {"key": self.key.to_dict()}
+        return {**table, "kind": str(self.kind), **key}
 
 
 _OWNERS = {
@@ -184,6 +196,7 @@ _OWNERS = {
     "whole": ScorerKind.FIELDS,
     "schema": ScorerKind.FIELDS,
     "rubric": ScorerKind.JUDGE,
+    "key": ScorerKind.JUDGE,
 }
 
 
@@ -249,9 +262,16 @@ def _shape(value: Any) -> dict[str, Any]:
 
 
 def read_answer(task: EvalTask, given: Any) -> Answer | None:
-    """Return the answer in a model's text, or in the value of a run's output; None if it cannot be read."""
+    """Return the answer in a model's text, or in the value of a run's output; None if it cannot be read.
+
+    Where a judge scores, the whole text is the answer.
+    """
     if given is None or isinstance(given, Answer):
         return given
+    if task.scorer.kind == ScorerKind.JUDGE:
+        text = _schema.drop_thinking(str(given)).strip()
+        shown = " ".join(text.split())
+        return Answer(kind=AnswerKind.TEXT, value=text, key=text, shown=f"{shown:.{_SHOWN}}") if text else None
     form = task.form
     if isinstance(given, str):
         return form.read_text(given)
@@ -399,7 +419,7 @@ def target_problem(scorer: Scorer, choices: Sequence[str], target: Any) -> str |
 def _target_problem(scorer: Scorer, choices: Sequence[str], target: Any) -> str | None:
     kind = scorer.kind
     if kind == ScorerKind.JUDGE:
-        return None
+        return None if scorer.key is None else _target_problem(scorer.key, choices, target)
     if target is None or target == "" or target == []:
         return f"target is missing: the scorer {kind} compares with it"
     targets = target if isinstance(target, list) else [target]

@@ -13,9 +13,9 @@ import attrs
 
 from llm_council.errors import ConfigurationError, InvalidOption, InvalidTaskSet
 from llm_council.evals._layouts import Record, read_records
-from llm_council.evals.scorers import Scorer, ScorerKind, field_paths, schema_of, target_problem
+from llm_council.evals.scorers import Scorer, ScorerKind, field_paths, schema_of, score, target_problem
 from llm_council.models import Message
-from llm_council.models._attrs import as_dict, as_tuple, must_be, optional, strict_init, string
+from llm_council.models._attrs import as_dict, as_tuple, is_number, must_be, optional, strict_init, string
 from llm_council.strategies._answer_form import AnswerForm, form_of
 
 __all__ = ["EvalTask", "TaskSet", "example_tasks", "read_tasks"]
@@ -71,6 +71,8 @@ class EvalTask:
         choices: the texts to choose from; empty except for the scorer ``choice``, which needs two or more.
         scorer: how answers are scored; a name or a table becomes a ``Scorer``.
         metadata: anything else. Tasks with the same ``metadata["cluster"]`` are treated as one group by the statistics.
+            Where a judge scores, ``metadata["labels"]`` may list answers that people graded, each a table with
+            ``answer`` and a ``grade`` from 0 to 1, to find out how far the judge can be trusted.
     """
 
     id: str = attrs.field(validator=must_be("text that is not empty", lambda v: isinstance(v, str) and v.strip() != ""))
@@ -84,12 +86,47 @@ class EvalTask:
         problem = target_problem(self.scorer, self.choices, self.target)
         if problem is not None:
             raise InvalidOption(problem)
+        if self.is_judged:
+            self.labels  # noqa: B018 - checked before anything is sent
 
     @property
     def cluster(self) -> str:
         """The group whose tasks are alike, such as questions on one text: ``metadata["cluster"]``, else the id."""
         cluster = self.metadata.get("cluster")
         return self.id if cluster is None else str(cluster)
+
+    @property
+    def is_judged(self) -> bool:
+        """True if a judge scores the answers."""
+        return self.scorer.kind == ScorerKind.JUDGE
+
+    @property
+    def labels(self) -> tuple[tuple[str, float], ...]:
+        """Answers that people graded, with their grades from 0 to 1."""
+        listed = self.metadata.get("labels") or ()
+        wrong = InvalidOption(
+            f'metadata.labels: expected a list such as [{{"answer": "...", "grade": 0.8}}], got {listed!r:.80}'
+        )
+        if not isinstance(listed, list | tuple):
+            raise wrong
+        found = []
+        for label in listed:
+            if not isinstance(label, Mapping):
+                raise wrong
+            answer, grade = label.get("answer"), label.get("grade")
+            if not isinstance(answer, str) or not answer.strip() or not isinstance(grade, int | float):
+                raise wrong
+            if not is_number(grade) or not 0 <= grade <= 1:
+                raise wrong
+            found.append((answer.strip(), float(grade)))
+        return tuple(found)
+
+    def known_score(self, text: str) -> float | None:
+        """Return what the key of a judged task measures of a text; None if there is no key, or nothing to read."""
+        if self.scorer.key is None:
+            return None
+        measured = attrs.evolve(self, scorer=self.scorer.key)
+        return score(measured, text).value
 
     @property
     def schema(self) -> dict[str, Any] | None:
@@ -107,6 +144,11 @@ class EvalTask:
     def form(self) -> AnswerForm:
         """How answers are asked for and read, by the strategies and by the scorer."""
         return form_of(self.schema, self.vote_on)
+
+    @property
+    def instruction(self) -> str:
+        """What the question of a draft ends with, so that its answer can be read; empty where a judge reads it."""
+        return "" if self.is_judged else self.form.instruction
 
     def to_dict(self) -> dict[str, Any]:
         """Return the task as the JSON object of one line of a task set."""

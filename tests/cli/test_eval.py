@@ -14,6 +14,7 @@ from llm_council.evals.run import save_tasks
 from llm_council.providers import registry
 from tests.cli._command import Council
 from tests.evals._council import SEATS, WORLD, PricedSeat, tasks_of
+from tests.evals.test_judged import Reader, Writer, letters
 
 SEATED = ("-p", "ann,bob,cy")
 
@@ -62,6 +63,18 @@ def test_an_evaluation_prints_verdict_and_table_and_writes_its_files(
     assert code == 2
     assert "--resume" in err
     assert council(*words, "--resume")[:2] == (0, out)
+
+
+def test_prose_is_scored_by_the_judge_that_is_named(council: Council, seats: dict[str, PricedSeat]) -> None:
+    save_tasks(letters(2), Path("letters.jsonl"))
+    with registry.overriding(writer=Writer("writer", 5), reader=Reader()):
+        words = ("eval", "letters.jsonl", "-p", "writer", "--arms", "single", "--samples", "1")
+        assert "name one of another family" in council(*words)[2]
+        code, out, _ = council(*words, "--judge", "reader", "--plan")
+        assert (code, "judge: reader" in out) == (0, True)
+        code, out, _ = council(*words, "--judge", "reader")
+    assert code == 0
+    assert "judged, not measured: the scores are those of reader" in out
 
 
 def test_json_stands_alone_on_stdout(council: Council, seats: dict[str, PricedSeat]) -> None:
@@ -161,8 +174,11 @@ def test_a_grade_that_no_evaluation_can_use_is_noted_at_once(council: Council, s
 
 
 def test_the_command_to_go_on_has_the_arms_and_numbers_of_the_evaluation() -> None:
-    names = ("samples", "repeat", "max_usd", "best", "primary", "margin", "seed")
+    names = ("samples", "repeat", "max_usd", "judge", "judge_may_sit", "best", "primary", "margin", "seed")
     flags = {**dict.fromkeys(names), "out": "my run", "arms": ("poll,revise",), "pool_only": False, "samples": 3}
     expected = "council eval set.jsonl --resume --out 'my run' --samples 3 --arms poll,revise"
     assert resume_command("set.jsonl", flags) == expected
     assert resume_command("set.jsonl", {**flags, "pool_only": True, "max_usd": 2.5}).endswith("--pool-only")
+    judged = resume_command("set.jsonl", {**flags, "judge": "openai/gpt-5.4", "judge_may_sit": True})
+    assert "--judge openai/gpt-5.4 " in judged
+    assert judged.endswith(" --judge-may-sit")
