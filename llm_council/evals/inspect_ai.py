@@ -20,11 +20,12 @@ import attrs
 from llm_council.errors import InvalidOption, MissingDependency, near
 from llm_council.evals.arms import FREE
 from llm_council.evals.journal import ArmCell, DraftCell, EvalJournal, digest
-from llm_council.evals.run import SET_COPY, replay, save_tasks
+from llm_council.evals.run import replay
 from llm_council.evals.scorers import Scorer, score
 from llm_council.evals.statistics import DRAWS
 from llm_council.evals.tasks import EvalTask, TaskSet
 from llm_council.evals.verdicts import MARGIN, Verdict, compare, verdicts
+from llm_council.evals.work import SET_COPY, save_tasks
 from llm_council.models import Message
 from llm_council.models._attrs import strict_init
 

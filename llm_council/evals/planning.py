@@ -14,9 +14,9 @@ from llm_council.evals.arms import called_strategy, chosen_arms
 from llm_council.evals.grades import check_judge
 from llm_council.evals.judging import grade_request
 from llm_council.evals.pool import Seats
-from llm_council.evals.run import EvalOptions, check_names, judge_of, task_order
 from llm_council.evals.tasks import EvalTask, TaskSet
 from llm_council.evals.verdicts import effective_items, items_needed, resolvable_difference
+from llm_council.evals.work import EvalOptions, check_names, judge_of, task_order
 from llm_council.models import Usage
 from llm_council.models._attrs import as_tuple, positive_int, strict_init
 from llm_council.models.deliberation import Phase

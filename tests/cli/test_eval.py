@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llm_council.cli._eval import resume_command
-from llm_council.evals.run import save_tasks
+from llm_council.evals.work import save_tasks
 from llm_council.providers import registry
 from tests.cli._command import Council
 from tests.evals._council import SEATS, WORLD, PricedSeat, tasks_of
