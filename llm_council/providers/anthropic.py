@@ -22,6 +22,7 @@ from llm_council.providers._anthropic import (
     decode_response,
     encode_request,
 )
+from llm_council.providers._anthropic.batch_jobs import AnthropicBatchJobs
 from llm_council.providers._anthropic.fit import fit
 from llm_council.providers._anthropic.request import ThinkingStyle
 from llm_council.providers._anthropic.sdk import SdkTransport, address_of, is_installed, version_in_body
@@ -126,6 +127,10 @@ class AnthropicProvider(HttpProvider):
             key = self._key.reveal()
             headers[self._key_header] = f"Bearer {key}" if self._key_header.lower() == "authorization" else key
         return {**{name: value for name, value in self._fixed_headers.items() if name not in names}, **headers}
+
+    def batch_jobs(self) -> AnthropicBatchJobs | None:
+        """Return Anthropic's message batches; None for the clients of clouds, which have none."""
+        return None if self._on_cloud else AnthropicBatchJobs(self)
 
     def _identity_extras(self) -> tuple[object, ...]:
         options = self._base_options

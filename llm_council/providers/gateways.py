@@ -23,12 +23,15 @@ from llm_council._wire.responses import ResponsesOptions
 from llm_council.models._attrs import as_tuple
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.profiles import Api, ModelProfile, api_for_tools
+from llm_council.providers._mistral.batch_jobs import MistralBatchJobs
+from llm_council.providers.batch_jobs import BatchJobs
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
 __all__ = ["Gateway", "Row", "entry_points", "rows"]
 
 _MODULE = f"{__package__}.gateways"
 _SECTION = '[project.entry-points."llm_council.providers"]'
+_BATCH_JOBS = {"mistral": MistralBatchJobs}
 _OURS = re.compile(rf'^[\w-]+ = "{re.escape(_MODULE)}:')
 
 
@@ -59,6 +62,7 @@ class Row:
         cache_key: it takes ``prompt_cache_key``.
         longest_call_id: the most characters of the id of a call; None is unlimited.
         call_id_length: the number of letters and digits that the id of a call must have; None is any.
+        batch_jobs: the wire of its batch jobs, ``"mistral"``; None if it has none that are known here.
     """
 
     class_name: str
@@ -82,6 +86,7 @@ class Row:
     cache_key: bool = False
     longest_call_id: int | None = None
     call_id_length: int | None = None
+    batch_jobs: str | None = None
 
 
 class Gateway(OpenAICompatibleProvider):
@@ -105,6 +110,11 @@ class Gateway(OpenAICompatibleProvider):
             del headers["Authorization"]  # at Azure, the header of an Entra token
             headers[self.ROW.key_header] = self._key.reveal()
         return headers
+
+    def batch_jobs(self) -> BatchJobs | None:
+        """Return the gateway's batch jobs; None if it has none that are known here."""
+        wire = _BATCH_JOBS.get(self.ROW.batch_jobs or "")
+        return None if wire is None else wire(self)
 
     def _api_for(self, request: GenerateRequest) -> Api:
         api = super()._api_for(request)

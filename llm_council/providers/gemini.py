@@ -13,6 +13,7 @@ from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.profiles import ModelProfile
 from llm_council.providers._google import GeminiOptions, GeminiStream, decode_error, decode_response, encode_request
+from llm_council.providers._google.batch_jobs import GeminiBatchJobs
 from llm_council.providers._google.reply import CONTINUATION
 from llm_council.providers._google.request import ThinkingStyle
 from llm_council.providers._http import account
@@ -66,6 +67,10 @@ class GeminiProvider(HttpProvider):
         self.api_version = api_version
         if api_version:
             self.base_url = self.base_url.removesuffix(f"/{api_version}")
+
+    def batch_jobs(self) -> GeminiBatchJobs | None:
+        """Return the Gemini API's batch jobs. Schemas stand in the prompt there, beside JSON mode."""
+        return GeminiBatchJobs(self)
 
     def _identity_extras(self) -> tuple[object, ...]:
         return *super()._identity_extras(), self.api_version

@@ -12,6 +12,7 @@ from llm_council._wire.responses import ResponsesOptions
 from llm_council.errors import InvalidOption
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.profiles import Api, ModelProfile, api_for_tools, profile_for
+from llm_council.providers._openai.batch_jobs import OpenAIBatchJobs
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
 __all__ = ["OpenAIProvider"]
@@ -63,6 +64,10 @@ class OpenAIProvider(OpenAICompatibleProvider):
         host = urlsplit(self.base_url).hostname or ""
         # Regional addresses are eu.api.openai.com and the like (guide "Your data", data residency).
         self._is_own = host == "api.openai.com" or host.endswith(".api.openai.com")
+
+    def batch_jobs(self) -> OpenAIBatchJobs:
+        """Return OpenAI's batch jobs."""
+        return OpenAIBatchJobs(self)
 
     def _identity_extras(self) -> tuple[object, ...]:
         return *super()._identity_extras(), self._summary

@@ -220,6 +220,9 @@ class GeminiOnVertex(GeminiProvider):
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
         return f"{self._place.path(request.model)}:{method}", self.build_payload(request)
 
+    def batch_jobs(self) -> None:
+        """Return None: batch jobs on Vertex AI have another wire, and read and write Cloud Storage."""
+
     async def _inspect(self) -> tuple[str, dict[str, Any]]:
         await self._place.find()
         return await super()._inspect()

@@ -13,7 +13,7 @@ from llm_council.errors import InvalidOption, MalformedReply
 from llm_council.models import FinishReason, GenerateRequest, GenerateResponse, Usage
 from llm_council.testing.servers._exchange import Asked, Cut, Delayed, Edited, Ending, Hang, Raw, Refuse, Said, Sent
 
-__all__ = ["Dialect"]
+__all__ = ["Dialect", "complete"]
 
 Change = Callable[[Any], Any]
 
@@ -99,7 +99,7 @@ class Dialect(ABC):
         """Return the reply to a call; ``change`` is applied to the JSON of the reply and of each event."""
         match said:
             case str() | GenerateResponse():
-                return self._answer(_complete(said, request), request, change)
+                return self._answer(complete(said, request), request, change)
             case Refuse():
                 return self._error(said, request)
             case Raw():
@@ -130,7 +130,7 @@ class Dialect(ABC):
 
     def _error(self, refuse: Refuse, request: GenerateRequest | None = None) -> Sent:
         if refuse.after is not None and request is not None and request.stream:
-            frames = [self.frame(event) for event in self.events(_complete(refuse.after, request), request)]
+            frames = [self.frame(event) for event in self.events(complete(refuse.after, request), request)]
             # The text may be cut into several events: its first four bytes are in the first of them.
             first_text = next(i for i, frame in enumerate(frames) if refuse.after.encode()[:4] in frame)
             return self._stream([*frames[: first_text + 1], self.frame(self.refusal(refuse))])
@@ -138,7 +138,7 @@ class Dialect(ABC):
         return Sent.of(dumps(self.refusal(refuse)), status=refuse.status, x_request_id="req-refused", **headers)
 
 
-def _complete(said: str | GenerateResponse, request: GenerateRequest) -> GenerateResponse:
+def complete(said: str | GenerateResponse, request: GenerateRequest) -> GenerateResponse:
     """Return an answer with the facts that every vendor reports: model, id, usage, finish reason."""
     answer = GenerateResponse(text=said) if isinstance(said, str) else said
     default = FinishReason.TOOL_CALLS if answer.tool_calls else FinishReason.STOP
