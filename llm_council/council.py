@@ -16,6 +16,7 @@ import anyio
 import attrs
 
 from llm_council import _engine, _runtime, pricing
+from llm_council._runtime.live_runs import LiveRuns
 from llm_council._seats.attachments import find_empty, read_files
 from llm_council._seats.keywords import unknown_keyword
 from llm_council._seats.seating import Seating, origin_of_fault
@@ -201,6 +202,7 @@ class Council(_runtime.Closeable):
         self._seating = Seating.fill(providers, self._config)
         self._sitters = None if providers is None else tuple(providers)
         self._price = pricing.price_of(self._seating.adapters)
+        self._live_runs = LiveRuns()
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -406,8 +408,8 @@ class Council(_runtime.Closeable):
             metadata=metadata,
             store=store,
         )
-        plan = await self._prepared(task, subagent, options)
-        with listening(*self._listeners):
+        with listening(*self._listeners), self._live_runs.entered():
+            plan = await self._prepared(task, subagent, options)
             return await _engine.run_plan(
                 plan,
                 self._seating.adapters,
@@ -512,7 +514,7 @@ class Council(_runtime.Closeable):
                 sender.send_nowait(cast(AnyEvent, event))
 
         async def work() -> None:
-            with sender, listening(*self._listeners, send):
+            with sender, listening(*self._listeners, send), self._live_runs.entered():
                 await _engine.run_plan(
                     plan,
                     self._seating.adapters,
@@ -642,6 +644,7 @@ class Council(_runtime.Closeable):
         reads = options.get("files") or isinstance(options.get("history"), str)
         plan = await anyio.to_thread.run_sync(make_plan) if reads else make_plan()
         self._seating.check()
+        self._seating.check_deadline(plan)
         # Loading the price table takes a moment, which would block the event loop.
         if pricing.must_load(self._seating.providers.values()):
             await anyio.to_thread.run_sync(pricing.load)
@@ -711,9 +714,10 @@ class Council(_runtime.Closeable):
         def seat(plan: Plan) -> Mapping[str, ProviderAdapter]:
             seating = self._seating.reseat(plan.seats, self._config)
             seating.check()
+            seating.check_deadline(plan)
             return seating.adapters
 
-        with listening(*self._listeners):
+        with listening(*self._listeners), self._live_runs.entered():
             return await resume.resume(self._required(store), run_id, seat, self._strategy, kind)
 
     @overload

@@ -20,7 +20,7 @@ from llm_council._engine.history import forget_oldest, shown_tasks
 from llm_council._engine.partial_output import reader_of
 from llm_council._engine.shared_prefix import answer_has_begun, request_to_send
 from llm_council._engine.state import CallDeadline, RunState
-from llm_council._runtime import call_context
+from llm_council._runtime import call_context, live_runs
 from llm_council._schema import drop_thinking
 from llm_council.errors import ContentFiltered, ContextTooLong, CouncilError, EmptyReply, TimedOut, failed_attempt
 from llm_council.errors._secrets import StreamMask
@@ -198,9 +198,10 @@ async def fetch(
     response: GenerateResponse | None = None  # still None if the call is cancelled, for ``finally``
     tries, billed = 1, True  # a cancelled call may have been billed
     try:
-        await state.journal.record_call(asked)  # before it is sent: a killed run shows what may have been billed
-        with call_context.entered(_scope_of(attempts, deadline)):
-            response = await fetch_within_context(attempts, adapter, request, on_begun)
+        with live_runs.entered_call():
+            await state.journal.record_call(asked)  # before it is sent: a killed run shows what may have been billed
+            with call_context.entered(_scope_of(attempts, deadline)):
+                response = await fetch_within_context(attempts, adapter, request, on_begun)
         tries = len(response.attempts)
     except CouncilError as failure:
         tries, billed = len(failure.attempts), may_be_billed(failure)

@@ -77,6 +77,7 @@ async def run_plan(
     scope = call_context.RunScope(
         run_id=plan.run_id,
         deadline=None if plan.budget.deadline is None else clock() + plan.budget.deadline,
+        allowed=plan.budget.deadline,
         clock=clock,
         tokens=call_context.RetryTokens(),
     )

@@ -50,6 +50,7 @@ class RunScope:
     Attributes:
         run_id: the run's id; None for a call outside any run.
         deadline: when the run must end, as a reading of ``clock``; None sets no deadline.
+        allowed: seconds that the whole run may take; None sets no limit.
         clock: returns monotonic seconds.
         tokens: the run's retry tokens; None sets no limit.
         on_failed_attempt: called after each failed attempt, with the error and the seconds until the next attempt; None
@@ -59,6 +60,7 @@ class RunScope:
 
     run_id: str | None = None
     deadline: float | None = None
+    allowed: float | None = None
     clock: Callable[[], float] = time.monotonic
     tokens: RetryTokens | None = None
     on_failed_attempt: Callable[[CouncilError, float | None], None] | None = None

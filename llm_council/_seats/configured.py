@@ -47,6 +47,7 @@ R = TypeVar("R")
 
 MIDDLEWARE: Final = {
     "balance": "Balance",
+    "batched": "Batched",
     "cached": "Cached",
     "failover": "Failover",
     "hedge": "Hedge",
@@ -164,6 +165,9 @@ class ConfiguredProviders:
         for option in options:
             if option not in known:
                 raise UnknownOption(f"kind {kind!r} takes no {option!r:.80}{near(option, known) or listed}")
+        for option in known:
+            if parameters[option].default is inspect.Parameter.empty and option not in options:
+                raise InvalidOption(f"kind {kind!r} needs {option!r}{listed}")
         if kind != "retry":  # RetryPolicy checks its values
             check_types(cls, {name: value for name, value in options.items() if name not in ("backup", "shared")})
         if "backup" in options:

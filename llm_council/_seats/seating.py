@@ -17,7 +17,7 @@ from llm_council.config import CouncilConfig, Seat, origin_of
 from llm_council.errors import ConfigurationError, InvalidOption, MissingCredentials, UnknownProvider
 from llm_council.middleware import Retry
 from llm_council.middleware.wrapper import providers_within
-from llm_council.models import SeatSpec
+from llm_council.models import Plan, SeatSpec
 from llm_council.models._paths import expand_user
 from llm_council.providers import registry
 from llm_council.providers.base import ProviderAdapter
@@ -116,6 +116,15 @@ class Seating:
         for_each(lambda adapter: adapter.check(), self.providers.values())
         for spec in self.specs:
             self.adapters[spec.name]._check_model(spec.model)
+
+    def check_deadline(self, plan: Plan) -> None:
+        """Check that the deadline of a plan leaves every provider the time that it needs.
+
+        Raises:
+            DeadlineTooShort: a provider needs more; the message names the remedy.
+        """
+        for adapter in {seat.provider: self.adapters[seat.name] for seat in plan.seats}.values():
+            adapter._check_deadline(plan.budget.deadline)
 
     def model_fault(self, provider: str) -> str | None:
         """Return why a model of a provider's seats is known not to be there; None if all may be."""

@@ -23,6 +23,7 @@
     │  │  └─ MalformedReply, EmptyReply, TruncatedReply, ReplyTooLarge, ContentFiltered
     │  ├─ CapabilityMissing (CapabilityRefused is a RequestRejected too), NotCached
     │  ├─ BatchIncomplete            a batch job ended without an outcome of the call
+    │  ├─ DeadlineTooShort           an InvalidOption, too: the provider needs more time
     │  └─ AdapterFailed              an adapter raised an error of its own, or returned an invalid value
     ├─ RunError                      why a started run failed; on ``CouncilResult.error``
     │  └─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded, StrategyFailed, Abstained
@@ -61,6 +62,7 @@ __all__ = [
     "ContextTooLong",
     "CouncilError",
     "DeadlineExceeded",
+    "DeadlineTooShort",
     "EmptyReply",
     "InsideEventLoopError",
     "InvalidKey",
@@ -598,6 +600,11 @@ class BatchIncomplete(ProviderError):
         super().__init__(message, **facts)
         self.job = job
         self.reason = reason
+
+
+# Also an InvalidOption, because the remedy is another deadline; as a ProviderError it lets a failover go on.
+class DeadlineTooShort(ProviderError, InvalidOption):
+    """A call has less time than its provider may take, as in a batch job; nothing was sent."""
 
 
 class AdapterFailed(ProviderError):

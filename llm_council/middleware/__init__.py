@@ -8,6 +8,7 @@ from llm_council._lazy import lazy_names
 
 __all__ = [
     "Balance",
+    "Batched",
     "Cached",
     "Failover",
     "Hedge",
@@ -26,6 +27,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "balance": ["Balance"],
+        "batched": ["Batched"],
         "cache": ["Cached", "MemoryStore", "SQLiteStore"],
         "failover": ["Failover"],
         "hedge": ["Hedge"],
@@ -40,6 +42,7 @@ __getattr__, __dir__ = lazy_names(
 
 if TYPE_CHECKING:
     from llm_council.middleware.balance import Balance
+    from llm_council.middleware.batched import Batched
     from llm_council.middleware.cache import Cached, MemoryStore, SQLiteStore
     from llm_council.middleware.failover import Failover
     from llm_council.middleware.hedge import Hedge

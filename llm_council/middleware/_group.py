@@ -12,6 +12,7 @@ import attrs
 from llm_council.errors import (
     ConfigurationError,
     CouncilError,
+    DeadlineTooShort,
     InvalidOption,
     MissingCredentials,
     MissingDependency,
@@ -133,6 +134,18 @@ class ProviderGroup(ProviderAdapter):
                 return
         missing = [error for error in errors if isinstance(error, MissingCredentials)]
         raise MissingCredentials.joined(missing) if len(missing) == len(errors) else errors[0]
+
+    def _check_deadline(self, seconds: float | None) -> None:
+        """Raise the first provider's error if the deadline is too short for every provider."""
+        errors: list[DeadlineTooShort] = []
+        for provider in self.providers:
+            try:
+                provider._check_deadline(seconds)
+            except DeadlineTooShort as error:
+                errors.append(error)
+            else:
+                return
+        raise errors[0]
 
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         """Return only whether all models are small: each provider fits the request to its own profile."""

@@ -100,6 +100,9 @@ class Wrapper(ProviderAdapter):
     def _check_model(self, model: str | None) -> None:
         self.inner._check_model(model)
 
+    def _check_deadline(self, seconds: float | None) -> None:
+        self.inner._check_deadline(seconds)
+
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         return self.inner._profile_of(model)
 

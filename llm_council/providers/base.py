@@ -226,6 +226,9 @@ class ProviderAdapter(_runtime.Closeable):
         """Return what to do if no server listens at the provider's address, in words; empty if that is unknown."""
         return ""
 
+    def _check_deadline(self, seconds: float | None) -> None:
+        """Raise ``DeadlineTooShort`` if a run of so many seconds is too short for every call; None is no deadline."""
+
     def _profile_of(self, model: str | None) -> ModelProfile | None:
         """Return the facts about a model of this provider; None leaves a request's parameters as they are."""
         return None
