@@ -46,7 +46,7 @@ class Vendor(BatchJobs):
         on_send: called before and after a job is taken, with ``"before"`` and ``"after"``.
         failures: errors that the next requests about jobs raise, by the name of the method.
         names_reference: False for a vendor that shows the reference only once a job has ended.
-        paid: how often the answer to each prompt was paid.
+        paid: how often the answer to each call was paid, by ``job/call``.
     """
 
     answer: Callable[[GenerateRequest], GenerateResponse | CouncilError] = echo
@@ -136,14 +136,19 @@ class Vendor(BatchJobs):
             assert calls[call].prompt == request.prompt
             await anyio.lowlevel.checkpoint()
             self._step("outcome")
-            if sent.state is not JobState.ENDED and number >= self.answered:
+            if sent.state is JobState.FAILED:
+                yield call, RequestRejected(self.error or "failed", status=400)
+            elif sent.state is not JobState.ENDED and number >= self.answered:
                 yield call, BatchIncomplete(f"the call is {sent.state}", job=job, reason=str(sent.state))
-                continue
-            outcome = self.answer(request)
-            if isinstance(outcome, GenerateResponse):
-                self.paid[f"{job}/{request.prompt}"] = 1  # reading it again costs nothing
-                outcome = attrs.evolve(outcome, usage=ANSWER_USAGE, cost=Cost(share=self.price))
-            yield call, outcome
+            else:
+                yield call, self._outcome(f"{job}/{call}", request)
+
+    def _outcome(self, call: str, request: GenerateRequest) -> GenerateResponse | CouncilError:
+        outcome = self.answer(request)
+        if isinstance(outcome, CouncilError):
+            return outcome
+        self.paid[call] = 1  # reading it again costs nothing
+        return attrs.evolve(outcome, usage=ANSWER_USAGE, cost=Cost(share=self.price))
 
     async def cancel(self, job: str) -> None:
         await anyio.lowlevel.checkpoint()

@@ -161,7 +161,7 @@ class BatchJournal:
     async def set_ended(self, reference: str) -> None:
         """Write that a job has ended, if each of its calls has an outcome."""
         waits = "SELECT 1 FROM calls WHERE calls.reference = jobs.reference AND calls.state = 'waiting'"
-        statement = f"UPDATE jobs SET state = 'ended' WHERE reference = ? AND NOT EXISTS ({waits})"  # noqa: S608
+        statement = f"UPDATE jobs SET state = 'ended' WHERE reference = ? AND state = 'sent' AND NOT EXISTS ({waits})"  # noqa: S608
         await self._run(self._write, [(statement, (reference,))])
 
     @asynccontextmanager

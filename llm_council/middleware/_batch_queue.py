@@ -32,7 +32,7 @@ from llm_council.models._attrs import copy_with
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.error_mapping import as_council_error
-from llm_council.providers.batch_jobs import BatchCall, BatchJobs, FoundJob, JobState, JobStatus, new_reference
+from llm_council.providers.batch_jobs import BatchCall, BatchJobs, FoundJob, JobState, new_reference
 
 __all__ = ["BatchQueue", "BatchSettings", "WaitingCall"]
 
@@ -307,7 +307,7 @@ class _Job:
             with self._scope:
                 await (self._send() if self._is_new else self._look_up())
                 while self._calls and self._job is not None:
-                    await self._read(await self._final_status(self._job), self._job)
+                    await self._read(await self._wait_for_end(self._job), self._job)
         except Exception as exc:  # noqa: BLE001 - a vendor's side by another author may raise anything
             error = as_council_error(exc)
             for call in self._calls.values():  # the job may go on: a later call takes up its outcome
@@ -394,42 +394,42 @@ class _Job:
                 return job.job
         return found[0].job
 
-    async def _final_status(self, job: str) -> JobStatus:
-        """Ask for the state of the job until it is final."""
+    async def _wait_for_end(self, job: str) -> JobState | None:
+        """Ask for the state of the job until it is final; None if the vendor does not know the job any more."""
         wait = FIRST_WAIT
         while True:
             try:
-                status = await self._ask(partial(self._settings.jobs.status, job))
+                state = (await self._ask(partial(self._settings.jobs.status, job))).state
             except RequestRejected as error:
                 if error.status != 404:
                     raise
-                status = JobStatus(state=JobState.FAILED, error="the vendor does not know the job any more")
-            if status.state is not JobState.RUNNING:
                 self._is_final = True
-                return status
+                return None
+            if state is not JobState.RUNNING:
+                self._is_final = True
+                return state
             wait = await self._pause(wait)
 
-    async def _read(self, status: JobStatus, job: str) -> None:
+    async def _read(self, state: JobState | None, job: str) -> None:
         """Read the outcomes of the calls that wait, journal them, and deliver them all at once.
 
         At once, because a council that has its answers makes its next calls, which are to be gathered with those of
         the councils whose answers are read later.
         """
+        journal = self._settings.journal
         calls = dict(self._calls)
         outcomes: dict[str, GenerateResponse | CouncilError] = {}
-        if status.state is JobState.FAILED:
-            message = f"the batch job failed: {status.error or 'the vendor does not say why'}"
-            outcomes = {
-                call_id: BatchIncomplete(message, job=job, reason="failed", retryable=True) for call_id in calls
-            }
-            await self._save(partial(self._settings.journal.drop, self.reference))
-        else:
+        if state is not None:
             await self._ask(partial(self._read_outcomes, job, calls, outcomes))
-            for call_id in calls.keys() - outcomes.keys():
-                message = "the batch job ended without an outcome of this call"
+        for call_id, call in calls.items():
+            if call_id not in outcomes or (state is JobState.FAILED and call.is_taken_up):
+                message = f"the batch job {job} brought no outcome of this call; send the call again"
                 outcomes[call_id] = BatchIncomplete(message, job=job, reason="missing")
-                await self._save(partial(self._settings.journal.save, self.reference, {call_id: outcomes[call_id]}))
-            await self._save(partial(self._settings.journal.set_ended, self.reference))
+        failed = {call_id: outcome for call_id, outcome in outcomes.items() if isinstance(outcome, CouncilError)}
+        await self._save(partial(journal.save, self.reference, failed))
+        if state in (None, JobState.FAILED):
+            await self._save(partial(journal.drop, self.reference))
+        await self._save(partial(journal.set_ended, self.reference))
         self._deliver(outcomes)
 
     async def _read_outcomes(
@@ -437,14 +437,16 @@ class _Job:
     ) -> None:
         """Add to ``outcomes`` those that it lacks. Those that came before an error stay valid."""
         wanted = {call_id: call.request for call_id, call in calls.items() if call_id not in outcomes}
-        unsaved: dict[str, GenerateResponse | CouncilError] = {}
+        unsaved: dict[str, GenerateResponse] = {}
         arriving: Any = self._settings.jobs.outcomes(job, wanted)
         try:
             async with aclosing(arriving):
                 async for call_id, outcome in arriving:
                     if call_id not in wanted:
                         continue
-                    outcomes[call_id] = unsaved[call_id] = self._marked(outcome, job)
+                    outcomes[call_id] = outcome
+                    if isinstance(outcome, GenerateResponse):
+                        outcomes[call_id] = unsaved[call_id] = self._marked(outcome, job)
                     if len(unsaved) == _SAVED_AT_ONCE:
                         await self._save(partial(self._settings.journal.save, self.reference, unsaved))
                         unsaved = {}
@@ -452,10 +454,8 @@ class _Job:
             with anyio.CancelScope(shield=True):
                 await self._save(partial(self._settings.journal.save, self.reference, unsaved))
 
-    def _marked(self, outcome: GenerateResponse | CouncilError, job: str) -> GenerateResponse | CouncilError:
-        if isinstance(outcome, CouncilError):
-            return outcome
-        return copy_with(outcome, extra={**outcome.extra, "batch": {"job": job, "reference": self.reference}})
+    def _marked(self, answer: GenerateResponse, job: str) -> GenerateResponse:
+        return copy_with(answer, extra={**answer.extra, "batch": {"job": job, "reference": self.reference}})
 
     async def _save(self, write: Callable[[], Awaitable[None]]) -> None:
         """Write to the journal; an answer that is paid for is delivered even if that fails."""
