@@ -23,7 +23,7 @@ from llm_council._seats.seating import Seating, origin_of_fault
 from llm_council._seats.sight import check_sizes, find_blind
 from llm_council.config import CouncilConfig, Seat
 from llm_council.errors import InvalidOption
-from llm_council.errors._secrets import redact
+from llm_council.errors._secrets import hide_password, redact
 from llm_council.events import AnyEvent, Event, Listener, as_listeners, listening
 from llm_council.models import Attachment, Budget, DoctorResult, Message, Plan, SeatSpec
 from llm_council.models._journal import NO_JOURNAL, Journal
@@ -849,7 +849,8 @@ class Council(_runtime.Closeable):
                 " the configuration or with register_provider, or make the Council where it is used"
             )
         shown = f"{self._config!r} {self._config.store}"
-        if redact(shown) != shown:
+        place = self._config.store or ""
+        if redact(shown) != shown or hide_password(place) != place:
             raise TypeError(
                 "cannot pickle a Council whose configuration holds a key in plain text: put it into an environment"
                 ' variable, and write api_key = "${VARIABLE}"'

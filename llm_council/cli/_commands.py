@@ -16,7 +16,7 @@ from llm_council.cli._main import FAILED, Group
 from llm_council.cli._output import json_option, print_json, print_line, print_note, print_table, visible
 from llm_council.cli._plugin_faults import hidden_plugins, plugin_faults
 from llm_council.errors import ConfigurationError
-from llm_council.errors._secrets import redact
+from llm_council.errors._secrets import hide_password
 
 if TYPE_CHECKING:
     from llm_council.providers.registry import ProviderInfo
@@ -250,7 +250,7 @@ def show(*, json_: bool) -> None:
     from llm_council.models._convert import dump
 
     values = dump(CouncilConfig.discover())
-    values["store"] = values["store"] and redact(values["store"])  # the address of a store may hold a password
+    values["store"] = values["store"] and hide_password(values["store"])
     if json_:
         print_json(values)
         return

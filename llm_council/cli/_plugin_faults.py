@@ -72,12 +72,13 @@ def _taken_names() -> Iterator[tuple[str, str]]:
     from llm_council import subagents
     from llm_council._seats.configured import MIDDLEWARE
     from llm_council.cli._main import OUR_COMMANDS
+    from llm_council.store._run_store import POSTGRES
     from llm_council.strategies._find import ALIASES, BUILT_IN
 
     ours: Mapping[str, Collection[str]] = {
         "provider": [name for name, plugin in find("provider").items() if plugin.is_ours],
         "middleware": MIDDLEWARE,
-        "store": ("sqlite",),
+        "store": ("sqlite", *POSTGRES),
         "command": OUR_COMMANDS,
         "subagent": (*subagents.BUILT_IN, *subagents.ALIASES),
         "strategy": (*BUILT_IN, *ALIASES),

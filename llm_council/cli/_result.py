@@ -13,6 +13,7 @@ from llm_council import errors
 from llm_council.cli import _output
 from llm_council.cli._main import ABSTAINED, DEGRADED, FAILED
 from llm_council.cli._output import output_format
+from llm_council.errors._secrets import hide_password
 from llm_council.results.plain import vote_line
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def print_result(result: CouncilResult, flags: Mapping[str, Any]) -> int:
             from llm_council.cli._render import render
 
             rendered = render(result, text)
-    option = f" --store {shlex.quote(flags['store_option'])}" if flags.get("store_option") else ""
+    option = f" --store {shlex.quote(hide_password(flags['store_option']))}" if flags.get("store_option") else ""
     stored = f"council replay {result.run_id}{option}" if flags["store"] else ""
     written = text is None or _output.write_answer(text, flags, rendered=rendered, stored=stored)
     if rendered is not None and sys.stderr.isatty():

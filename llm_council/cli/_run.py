@@ -31,7 +31,7 @@ from llm_council.cli._run_options import (
     strategy_of,
 )
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownSubagent, near
-from llm_council.errors._secrets import clean, redact
+from llm_council.errors._secrets import clean, hide_password
 
 if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
@@ -72,7 +72,7 @@ Examples:
     help="Spending limit of the whole run; none unless configured.",
 )
 @click.option("--seed", help="Seed of shuffles and tie-breaks; random by default.")
-@click.option("--store", type=click.Path(), help="Store the run in this file, so that it can be resumed and replayed.")
+@click.option("--store", type=click.Path(), help="Store the run in this file or database, to resume or replay it.")
 @click.option(
     "-c", "continue_last", is_flag=True, help="Go on from the last stored run, with its seats unless -p names others."
 )
@@ -229,7 +229,7 @@ def resume_hint(run_id: list[str], store: str | None, *, stored: bool) -> Iterat
         yield
     except KeyboardInterrupt:
         if stored and run_id:
-            option = f" --store {shlex.quote(redact(store))}" if store else ""
+            option = f" --store {shlex.quote(hide_password(store))}" if store else ""
             remedy = f"council resume {run_id[0]}{option}"
             _output.print_note(f"council: all answers so far are stored; to continue: {remedy}")
         raise

@@ -197,19 +197,21 @@ def read_schema(path: str | None) -> dict[str, Any] | None:
 
 
 def check_store(path: str | None) -> None:
-    """Check that a run can be stored in ``--store``, before anything is sent; a file is created if need be.
+    """Check that a run can be stored in ``--store``, before anything is sent; the store is created if need be.
 
     Raises:
-        InvalidOption: the path is no file, another program's file, or may not be written to.
+        InvalidOption: the path is no file, another program's file, or may not be written to; the database cannot be
+            reached, or its role may not write.
     """
     if path is None:
         return
     from llm_council.errors import StoreError
     from llm_council.store import open_store  # imports SQLite
-    from llm_council.store._run_store import scheme_of
+    from llm_council.store._run_store import POSTGRES, scheme_of
 
+    what = "store" if scheme_of(path) else "file"
     try:
         open_store(path)._check()
     except StoreError as error:
-        remedy = "" if "name " in error.message else f"; name another {'store' if scheme_of(path) else 'file'}"
+        remedy = "" if "name " in error.message or scheme_of(path) in POSTGRES else f"; name another {what}"
         raise InvalidOption(f"--store: {error.message}{remedy}") from None

@@ -27,7 +27,7 @@ from llm_council.cli._result import print_result
 from llm_council.cli._run import resume_hint
 from llm_council.cli._run_options import NO_STORE
 from llm_council.errors import InvalidOption
-from llm_council.errors._secrets import redact
+from llm_council.errors._secrets import hide_password
 
 if TYPE_CHECKING:
     from llm_council.config import CouncilConfig
@@ -60,7 +60,7 @@ def configured(store: str | None) -> tuple[CouncilConfig, Store | RunStore]:
 
 @click.group(cls=Group)
 def runs() -> None:
-    """List, show, export and purge (delete) stored runs."""
+    """List, show, export, copy and purge (delete) stored runs."""
 
 
 @runs.command("list")
@@ -187,6 +187,26 @@ def export(run: str, *, store: str | None) -> None:
     print_json(place.export_sync(place.find_sync(run)))
 
 
+@runs.command(short_help="Copy runs to another store.")
+@click.argument("run", nargs=-1, metavar="[RUN]...", shell_complete=complete_runs)
+@click.option("--to", required=True, type=click.Path(), help="The store that gets them: a file or an address.")
+@_store_option
+def copy(run: tuple[str, ...], *, to: str, store: str | None) -> None:
+    """Copy runs to another store, with all that is needed to replay and to resume them.
+
+    RUN is a run's id, the beginning of it, or "last"; without any, all runs are copied that are not in progress. Runs
+    that the other store has already are left as they are.
+    """
+    from llm_council.store import Store, open_store
+
+    _, source = configured(store)
+    target = open_store(to)
+    if not isinstance(source, Store) or not isinstance(target, Store):
+        raise InvalidOption("runs are copied between files of SQLite and PostgreSQL databases, not a plugin's stores")
+    copied = source.copy_sync(*[source.find_sync(name) for name in run], to=target)
+    click.echo(f"{len(copied)} run{'' if len(copied) == 1 else 's'} copied")
+
+
 @runs.command()
 @click.argument("run", nargs=-1, metavar="RUN...", shell_complete=complete_runs)
 @click.option(
@@ -208,7 +228,7 @@ def purge(run: tuple[str, ...], *, days: float | None, store: str | None) -> Non
     left = _followers(place.runs_sync(), purged)
     if left:
         who = "a run that goes on from them holds" if len(left) == 1 else f"{len(left)} runs that go on from them hold"
-        option = f" --store {shlex.quote(redact(store))}" if store else ""
+        option = f" --store {shlex.quote(hide_password(store))}" if store else ""
         print_note(f"council: {who} their texts, too; to delete these: council runs purge {' '.join(left)}{option}")
 
 

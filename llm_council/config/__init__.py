@@ -24,7 +24,7 @@ from llm_council.config import _trust
 from llm_council.config._environment import STRATEGIES, is_strategy, read_environment, variable_of
 from llm_council.config._seats import Seat, as_seats
 from llm_council.errors import ConfigurationError, InvalidOption, UnknownOption, UntrustedConfig, near
-from llm_council.errors._secrets import Secret, redact
+from llm_council.errors._secrets import Secret, hide_password
 from llm_council.models._attrs import (
     as_dict,
     as_tuple,
@@ -69,7 +69,7 @@ _log = logging.getLogger("llm_council")
 
 
 def _without_password(value: str | None) -> str:
-    return repr(value and redact(value))  # the address of a store may hold one
+    return repr(value and hide_password(value))  # the address of a store may hold one
 
 
 def _copy_tables(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:

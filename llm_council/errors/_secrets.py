@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Self, overload
 
 from llm_council.errors._visible import CONTROLS
 
-__all__ = ["MASK", "Secret", "StreamMask", "clean", "live", "masked", "may_hold_keys", "redact"]
+__all__ = ["MASK", "Secret", "StreamMask", "clean", "hide_password", "live", "masked", "may_hold_keys", "redact"]
 
 MASK = "***"
 """The text that replaces a secret."""
@@ -34,9 +34,14 @@ _PATTERNS = (
     ("key=", re.compile(r"(?i)(?<=[?&]key=)[^&\s\"'<>]+")),
     ("api_key=", re.compile(r"(?i)(?<=[?&]api_key=)[^&\s\"'<>]+")),
     ("access_token=", re.compile(r"(?i)(?<=[?&]access_token=)[^&\s\"'<>]+")),
-    # The user and password of an address, such as a proxy's.
-    ("://", re.compile(r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)")),
+    ("password=", re.compile(r"(?i)(?<=[?&]password=)[^&\s\"'<>]+")),
+    # The user and password of an address, such as a proxy's; that of ``hide_password`` shows the user.
+    ("://", re.compile(r"(?<=://)[^/\s:@\"']*:(?!\*\*\*@)[^/\s@\"']+(?=@)")),
 )
+
+# Up to the last "@": a password in which "@" or "/" is not percent-encoded is hidden, too.
+_PASSWORD = re.compile(r"(?<=://)([^:@/?#]*):.*@", re.DOTALL)
+_PASSWORD_PARAMETER = re.compile(r"(?i)(?<=[?&])((?:ssl)?password=)[^&]*")
 
 _CONTROLS = re.compile(f"[{CONTROLS}]")
 
@@ -210,6 +215,12 @@ def redact(text: str) -> str:
     for pattern in _likely(text):
         text = pattern.sub(MASK, text)
     return text
+
+
+def hide_password(address: str) -> str:
+    """Return the address of a store for people: the password is ``***``, and every secret is."""
+    hidden = _PASSWORD.sub(rf"\1:{MASK}@", address)
+    return redact(_PASSWORD_PARAMETER.sub(rf"\1{MASK}", hidden))
 
 
 def _likely(text: str) -> Iterator[re.Pattern[str]]:

@@ -1,341 +1,171 @@
-"""Open the store's file: permissions, schema, and a ``StoreError`` for everything that can be wrong with it."""
+"""What the store needs of a database: its tables, their migrations, and an interface that SQLite and PostgreSQL fulfil.
+
+The statements of the store are written once, for both: in ``_queries.py`` and ``_run_journal.py``. What differs is in
+``_sqlite.py`` and ``_postgres.py``.
+"""
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import stat
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from llm_council._runtime import posix
 from llm_council.errors import StoreError
 
-__all__ = [
-    "APPLICATION_ID",
-    "MIGRATIONS",
-    "SCHEMA_VERSION",
-    "as_store_error",
-    "connect",
-    "file_id",
-    "quarantine",
-    "transaction",
-]
+if TYPE_CHECKING:
+    from llm_council.store._writer import Writer
 
-# Windows has neither of the last two.
-_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+__all__ = ["MIGRATIONS", "SCHEMA_VERSION", "TABLES", "Connection", "Cursor", "Database", "newer_error"]
 
-BUSY_TIMEOUT: Final = 5.0
-"""Seconds that a statement waits for other processes."""
-
-APPLICATION_ID: Final = 0x4C4C4D43
-"""SQLite's ``application_id`` of our files: ``LLMC``."""
-
-_MARK_OFFSET: Final = 68  # of the application id in the file, in bytes: https://www.sqlite.org/fileformat2.html
+TABLES: Final = ("runs", "papers", "calls", "endings", "moments")
+"""``papers`` holds a run's plan, result, files and holder, ``calls`` and ``endings`` how each call began and ended,
+``moments`` the times of everything that happened, by which a replay is ordered.
+"""
 
 MIGRATIONS: Final[tuple[str, ...]] = (
     # 1: for replay. Rows that are updated are small; long texts are written once.
     """
-    CREATE TABLE runs (
-        id TEXT PRIMARY KEY, started REAL NOT NULL, status TEXT NOT NULL, task TEXT NOT NULL, subagent TEXT NOT NULL,
+    CREATE TABLE {runs} (
+        id TEXT PRIMARY KEY, started {float} NOT NULL, status TEXT NOT NULL, task TEXT NOT NULL, subagent TEXT NOT NULL,
         version TEXT NOT NULL
     );
-    CREATE TABLE papers (
-        place INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, kind TEXT NOT NULL,
+    CREATE TABLE {papers} (
+        place {serial}, run TEXT NOT NULL REFERENCES {runs} ON DELETE CASCADE, kind TEXT NOT NULL,
         text TEXT NOT NULL
     );
-    CREATE INDEX papers_by_run ON papers (run);
-    CREATE TABLE calls (
-        place INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, name TEXT NOT NULL, key TEXT,
+    CREATE INDEX {papers}_by_run ON {papers} (run);
+    CREATE TABLE {calls} (
+        place {serial}, run TEXT NOT NULL REFERENCES {runs} ON DELETE CASCADE, name TEXT NOT NULL, key TEXT,
         digest TEXT NOT NULL
     );
-    CREATE INDEX calls_by_run ON calls (run);
-    CREATE TABLE endings (
-        place INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, name TEXT NOT NULL,
+    CREATE INDEX {calls}_by_run ON {calls} (run);
+    CREATE TABLE {endings} (
+        place {serial}, run TEXT NOT NULL REFERENCES {runs} ON DELETE CASCADE, name TEXT NOT NULL,
         text TEXT NOT NULL
     );
-    CREATE INDEX endings_by_run ON endings (run);
-    CREATE TABLE moments (
-        place INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, told TEXT NOT NULL
+    CREATE INDEX {endings}_by_run ON {endings} (run);
+    CREATE TABLE {moments} (
+        place {serial}, run TEXT NOT NULL REFERENCES {runs} ON DELETE CASCADE, told TEXT NOT NULL
     );
-    CREATE INDEX moments_by_run ON moments (run);
+    CREATE INDEX {moments}_by_run ON {moments} (run);
     """,
     # 2: for resume
     """
-    ALTER TABLE runs ADD COLUMN session INTEGER NOT NULL DEFAULT 1;
-    ALTER TABLE runs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
-    ALTER TABLE runs ADD COLUMN beat REAL NOT NULL DEFAULT 0;
-    ALTER TABLE calls ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE moments ADD COLUMN session INTEGER NOT NULL DEFAULT 1;
-    CREATE INDEX runs_by_start ON runs (started);
+    ALTER TABLE {runs} ADD COLUMN session INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE {runs} ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+    ALTER TABLE {runs} ADD COLUMN beat {float} NOT NULL DEFAULT 0;
+    ALTER TABLE {calls} ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE {moments} ADD COLUMN session INTEGER NOT NULL DEFAULT 1;
+    CREATE INDEX {runs}_by_start ON {runs} (started);
     """,
     # 3: for follow-ups. No foreign key: a follow-up holds what it needs of the run before, which may be purged.
     """
-    ALTER TABLE runs ADD COLUMN follows TEXT;
+    ALTER TABLE {runs} ADD COLUMN follows TEXT;
     """,
 )
-"""The statements of each step, from an empty file on. A released step must never be changed.
-
-``papers`` holds a run's plan and result, ``calls`` and ``endings`` how each call began and ended, ``moments`` the times
-of everything that happened, by which a replay is ordered.
-"""
+"""The statements of each step, from an empty database on. A released step must never be changed."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
-# While one thread creates the file, no other may open it with SQLite: POSIX drops all of a process's locks on a file
-# when it closes any descriptor of it.
-_creating = threading.Lock()
+
+class Cursor(Protocol):
+    """The rows of a statement; a row is read by the names of its columns."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
-def _after_fork() -> None:
-    global _creating
-    _creating = threading.Lock()
+class Connection(ABC):
+    """An open database, for one thread.
 
-
-if hasattr(os, "register_at_fork"):  # Windows does not fork
-    os.register_at_fork(after_in_child=_after_fork)
-
-_KINDS: Final = {
-    sqlite3.SQLITE_ERROR: ("corrupt", "its tables are damaged"),  # our statements fit every intact file
-    sqlite3.SQLITE_FULL: ("full", "the disk is full"),
-    sqlite3.SQLITE_BUSY: ("locked", f"another process held it for more than {BUSY_TIMEOUT:g} s"),
-    sqlite3.SQLITE_LOCKED: ("locked", f"another process held it for more than {BUSY_TIMEOUT:g} s"),
-    sqlite3.SQLITE_CORRUPT: ("corrupt", "it is damaged"),
-    sqlite3.SQLITE_NOTADB: ("corrupt", "it is damaged"),
-    sqlite3.SQLITE_READONLY: ("denied", "it may not be written to"),
-    sqlite3.SQLITE_PERM: ("denied", "it may not be opened"),
-    sqlite3.SQLITE_CANTOPEN: ("denied", "it cannot be opened"),
-}
-
-
-def as_store_error(error: Exception, path: Path) -> StoreError:
-    """Return the ``StoreError`` for any error of the file."""
-    if isinstance(error, StoreError):
-        return error
-    if isinstance(error, OSError):
-        kind = "denied" if isinstance(error, PermissionError) else "full" if error.errno == 28 else "other"
-        return StoreError(f"the run store {path}: {error.strerror or error}", kind=kind)
-    if isinstance(error, UnicodeDecodeError):  # a text in the file, or SQLite's message about one
-        return StoreError(f"the run store {path}: it is damaged", kind="corrupt")
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-    kind, words = _KINDS.get(code, ("other", str(error)))
-    return StoreError(f"the run store {path}: {words}", kind=kind)
-
-
-def connect(path: Path, *, create: bool = True) -> sqlite3.Connection:
-    """Open the store's file, and upgrade an older schema.
-
-    The file is created with mode 0600 and its folders with 0700, whatever the umask. Links are not followed.
-
-    Args:
-        path: the file.
-        create: create the file if it does not exist.
-
-    Raises:
-        StoreError: it cannot be opened, is damaged, or was written by another program or a newer version.
+    Statements name a table as ``{runs}`` and a parameter as ``?``. ``{lock}`` at the end of a SELECT locks its rows of
+    ``runs`` until the end of the transaction.
     """
-    try:
-        _prepare_file(path, create=create)
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
-        raise as_store_error(error, path) from None
-    try:
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA foreign_keys = ON")
-        _check_owner(connection, path)
-        _restrict_access(path)  # not before: the mode of another program's file stays as it is
-        mode = _enable_wal(connection)
-        # In WAL mode a commit survives the end of the process without a sync, and a power failure cannot damage the
-        # file. Without WAL, as on a network file system, every commit needs a sync.
-        connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
-        _migrate(connection)
-        _check_tables(connection)
-    except Exception as error:  # noqa: BLE001 - sqlite3 raises errors of many types for a damaged file
-        connection.close()
-        failure = as_store_error(error, path)
-        if failure.kind == "corrupt" and not _has_our_mark(path):
-            failure = StoreError(f"{path} is not a run store: name a file of its own", kind="foreign")
-        raise failure from None
-    return connection
+
+    @abstractmethod
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Cursor:
+        """Execute a statement."""
+
+    @abstractmethod
+    def executemany(self, statement: str, parameters: Iterable[Sequence[Any]]) -> object:
+        """Execute a statement for each of several rows of parameters."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """Commit the statements of the block, or roll all of them back."""
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[None]:
+        """Execute the statements of the block, which only read."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """Return the time by the clock that all processes of this store share, in seconds since 1970."""
+
+    @abstractmethod
+    def after_purge(self) -> None:
+        """Remove what the deleted rows left behind, as far as the database can.
+
+        Raises:
+            StoreError: another process prevents it.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection."""
 
 
-def file_id(path: Path) -> tuple[int, int] | None:
-    """Return the device and inode of a file, without following links; None if it does not exist.
+class Database(ABC):
+    """A place for runs. Equal objects are the same place.
 
-    An open file that was deleted keeps its inode, so a new file at the same path has another one.
+    Attributes:
+        shown: the place as messages name it, without a password.
+        errors: the class of the errors that its driver raises.
     """
-    try:
-        found = path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return found.st_dev, found.st_ino
+
+    shown: str
+    errors: type[Exception]
+
+    @abstractmethod
+    def connect(self, *, create: bool = True) -> Connection:
+        """Open the database, and upgrade an older schema.
+
+        Args:
+            create: create the tables if they do not exist.
+
+        Raises:
+            StoreError: it cannot be opened, or was written by a newer version. ``kind`` is ``"missing"`` if there is no
+                store and ``create`` is False.
+        """
+
+    @abstractmethod
+    def as_store_error(self, error: Exception) -> StoreError:
+        """Return the ``StoreError`` for any error of the database."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Create the tables if they do not exist, and raise if no run can be stored. Blocks.
+
+        Raises:
+            StoreError: no run can be stored; names the remedy.
+        """
+
+    @abstractmethod
+    def writer(self) -> Writer:
+        """Return the only writer of this database in this process."""
 
 
-def _prepare_file(path: Path, *, create: bool) -> None:
-    """Create the file if it does not exist, and refuse a link.
-
-    An existing file is not opened, because closing it would release this process's SQLite locks on it.
-    """
-    with _creating:
-        missing = [folder for folder in path.parents if not folder.exists()] if create else []
-        for folder in reversed(missing):
-            with suppress(FileExistsError):  # another process was quicker
-                folder.mkdir(mode=0o700)
-                folder.chmod(0o700)
-        if create:
-            with suppress(FileExistsError):
-                os.close(os.open(path, _CREATE, 0o600))
-        try:
-            found = path.lstat()
-        except FileNotFoundError:
-            text = f"there is no run store at {path}; a run with --store or store= makes one"
-            raise StoreError(text, kind="missing") from None
-        if not stat.S_ISREG(found.st_mode):
-            what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a file"
-            raise StoreError(f"the run store {path} is {what}: name the file itself", kind="denied")
-
-
-def _restrict_access(path: Path) -> None:
-    """Set mode 0600 on a file of this user."""
-    found = path.lstat()
-    # Windows has no user ids, and no modes to set.
-    if hasattr(os, "geteuid") and found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o600:
-        path.chmod(0o600)
-
-
-def _has_our_mark(path: Path) -> bool:
-    """Return True if a damaged file was a run store: its header has our application id.
-
-    This opens the file, and closing it releases this process's SQLite locks on it; so it is for damaged files alone.
-    """
-    try:
-        with path.open("rb") as file:
-            header = file.read(_MARK_OFFSET + 4)
-    except OSError:
-        return False
-    return header[_MARK_OFFSET:] == APPLICATION_ID.to_bytes(4, "big")
-
-
-def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file of another program, or of a newer version."""
-    connection.execute("BEGIN")  # one snapshot for all three: another process may be creating the schema
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    connection.execute("COMMIT")
-    if application != APPLICATION_ID and (tables or version):
-        raise StoreError(f"{path} is another program's database: name a file of its own", kind="foreign")
-    if version > SCHEMA_VERSION:
-        raise StoreError(
-            f"the run store {path} was written by a newer version of llm_council (schema {version}, this one knows"
-            f" {SCHEMA_VERSION}): upgrade, or name another file",
-            kind="newer",
-        )
-
-
-def _enable_wal(connection: sqlite3.Connection) -> str:
-    """Switch to write-ahead logging, and return the mode. SQLite's busy timeout does not cover the switch."""
-    end = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
-        except sqlite3.OperationalError as error:
-            if (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                raise
-            time.sleep(0.01)
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
-        return
-    with transaction(connection):
-        # Read again inside the transaction: another process may have migrated the file meanwhile.
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        for step in MIGRATIONS[version:]:
-            for statement in filter(str.strip, step.split(";")):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {max(version, SCHEMA_VERSION)}")
-
-
-_TABLE_CHECKS: Final = (
-    "SELECT id, started, status, task, subagent, version, session, owner, beat FROM runs LIMIT 0",
-    "SELECT place, run, kind, text FROM papers LIMIT 0",
-    "SELECT place, run, name, key, digest, repeats FROM calls LIMIT 0",
-    "SELECT place, run, name, text FROM endings LIMIT 0",
-    "SELECT place, run, told, session FROM moments LIMIT 0",
-)
-
-
-def _check_tables(connection: sqlite3.Connection) -> None:
-    """Raise if a table or a column is missing."""
-    for statement in _TABLE_CHECKS:
-        connection.execute(statement)
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit the statements of the block, or roll all of them back."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # SQLite itself rolls back on a full disk
-            connection.execute("ROLLBACK")
-        raise
-
-
-def quarantine(path: Path) -> Path | None:
-    """Move a damaged file and its logs aside. Nothing is deleted.
-
-    Returns:
-        The new path; None if the file is not damaged any more, because another process has moved it, or if it was
-        never a run store.
-    """
-    with _locked(path.parent):
-        if not _is_damaged(path) or not _has_our_mark(path):
-            return None
-        aside = path.with_name(f"{path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
-        for suffix in ("-wal", "-shm", ""):
-            with suppress(FileNotFoundError):
-                Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
-        return aside
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, so that of two processes that find the damage only one moves the file."""
-    if "fcntl" in posix.missing():
-        # Windows lets nobody rename a file that another process has open, so two cannot move it there.
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _is_damaged(path: Path) -> bool:
-    try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)
-    except sqlite3.Error:
-        return False
-    try:
-        found: Any = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        _check_tables(connection)
-    except sqlite3.DatabaseError as error:
-        return as_store_error(error, path).kind == "corrupt"
-    finally:
-        connection.close()
-    return bool(found[0] != "ok")
+def newer_error(shown: str, version: int, *, what: str) -> StoreError:
+    """Return the error about a store of a newer version; ``what`` is another one of: a file, or a database."""
+    return StoreError(
+        f"the run store {shown} was written by a newer version of llm_council (schema {version}, this one knows"
+        f" {SCHEMA_VERSION}): upgrade, or name another {what}",
+        kind="newer",
+    )

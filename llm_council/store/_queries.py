@@ -1,29 +1,25 @@
-"""The queries of ``Store``: list, show, export, replay, claim and purge runs."""
+"""The queries of ``Store``: list, show, export, replay, claim, purge and copy runs."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import platform
 import re
-import sqlite3
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
 from llm_council.errors import CouncilError, InvalidOption, StoreError
 from llm_council.models import Plan, Status
 from llm_council.models._convert import load
-from llm_council.store._database import as_store_error, connect, transaction
-from llm_council.store._encoding import FILE, decode_ending, with_files
+from llm_council.store._database import Connection, Database
+from llm_council.store._encoding import FILE, decode_ending, encode, with_files
 from llm_council.store._replay import PastCall, PastRun
-from llm_council.store._writer import HEARTBEAT, WriterThread, process_name, writer_for
+from llm_council.store._writer import HEARTBEAT, WriterThread
 
 __all__ = [
     "RunInfo",
@@ -38,9 +34,14 @@ __all__ = [
     "longest",
     "past_run",
     "purge",
+    "read",
+    "read_rows",
+    "running_error",
     "show_run",
     "stored_call",
     "with_connection",
+    "write_paper",
+    "write_rows",
 ]
 
 T = TypeVar("T")
@@ -48,8 +49,14 @@ Moments: TypeAlias = list[tuple[str, float]]
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
+LEASE: Final = 3 * HEARTBEAT
+"""Seconds after its last heartbeat until another process may take a run over."""
+
 RUNNING = "running"
 INTERRUPTED = "interrupted"
+HOLDER = "holder"
+"""The kind of the paper that says since when a process works on a run that it has taken over."""
+
 LAST = "last"
 """The name of the run that started last."""
 
@@ -131,48 +138,66 @@ def checked_id(run_id: str) -> str:
     return run_id
 
 
-def with_connection(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
-    """Open the store, call ``work`` with the connection, close the store, and return the value of ``work``.
+def read(database: Database, work: Callable[[Connection], T]) -> T:
+    """Open the store, return the value of ``work``, which only reads, and close the store.
 
     Raises:
         StoreError: the store cannot be opened or read.
     """
-    with closing(connect(path, create=False)) as connection:
-        connection.row_factory = sqlite3.Row
-        # A damaged text must not end the list of runs.
-        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+
+    def reading(connection: Connection) -> T:
+        with connection.reading():
+            return work(connection)
+
+    return with_connection(database, reading)
+
+
+def with_connection(database: Database, work: Callable[[Connection], T], *, create: bool = False) -> T:
+    """Open the store, return the value of ``work``, and close the store.
+
+    Args:
+        database: the store.
+        work: called with the connection.
+        create: create the store if it does not exist.
+
+    Raises:
+        StoreError: the store cannot be opened, read or written to.
+    """
+    with closing(database.connect(create=create)) as connection:
         try:
             return work(connection)
-        except sqlite3.Error as error:
-            raise as_store_error(error, path) from None
         except StoreError:
             raise
         except (ValueError, CouncilError) as error:
             # The message of ``error`` would quote the record.
             reason = f"a record cannot be read ({type(error).__name__})"
-            raise StoreError(f"the run store {path}: {reason}", kind="corrupt") from None
+            raise StoreError(f"the run store {database.shown}: {reason}", kind="corrupt") from None
+        except database.errors as error:
+            raise database.as_store_error(error) from None
 
 
 _RUNS = (
     "SELECT id, started, status, task, subagent, version, session, owner, beat, follows,"
-    " (SELECT count(*) FROM endings WHERE run = id) AS answered,"
-    " (SELECT count(*) FROM calls WHERE run = id) AS made FROM runs"
+    " (SELECT count(*) FROM {endings} WHERE run = id) AS answered,"
+    " (SELECT count(*) FROM {calls} WHERE run = id) AS made FROM {runs}"
 )
 
 
-def list_runs(connection: sqlite3.Connection, path: Path, limit: int | None) -> tuple[RunInfo, ...]:
+def list_runs(connection: Connection, writer: WriterThread, limit: int | None) -> tuple[RunInfo, ...]:
     """Return the runs, the latest first."""
-    rows = connection.execute(f"{_RUNS} ORDER BY started DESC, id LIMIT ?", (-1 if limit is None else limit,))
-    return tuple(_info(row, path) for row in rows)
+    latest = f"{_RUNS} ORDER BY started DESC, id"
+    rows = connection.execute(latest) if limit is None else connection.execute(f"{latest} LIMIT ?", (limit,))
+    now = connection.now()
+    return tuple(_info(row, writer, now) for row in rows.fetchall())
 
 
-def find_run(connection: sqlite3.Connection, run: str) -> str:
+def find_run(connection: Connection, run: str) -> str:
     """Return the id of a run; see ``choose_run``."""
     # ``substr``, not LIKE, in which "_" stands for any character.
     rows = connection.execute(
-        "SELECT id FROM runs WHERE substr(id, 1, ?) = ? ORDER BY started DESC, id", (len(run), run)
+        "SELECT id FROM {runs} WHERE substr(id, 1, ?) = ? ORDER BY started DESC, id", (len(run), run)
     ).fetchall()
-    latest = connection.execute("SELECT id FROM runs ORDER BY started DESC, id LIMIT 1").fetchone()
+    latest = connection.execute("SELECT id FROM {runs} ORDER BY started DESC, id LIMIT 1").fetchone()
     return choose_run(run, [row["id"] for row in rows], latest["id"] if latest else None)
 
 
@@ -199,17 +224,17 @@ def choose_run(run: str, found: Sequence[str], latest: str | None) -> str:
     raise StoreError(f"no run {run} is stored here; `council runs list` lists them", kind="unknown-run")
 
 
-def _row(connection: sqlite3.Connection, run_id: str) -> sqlite3.Row:
+def _row(connection: Connection, run_id: str, *, lock: bool = False) -> Any:
     """Return the row of a run, with the numbers of its calls and of those that have ended."""
-    row: sqlite3.Row | None = connection.execute(f"{_RUNS} WHERE id = ?", (run_id,)).fetchone()
+    row = connection.execute(f"{_RUNS} WHERE id = ?{'{lock}' if lock else ''}", (run_id,)).fetchone()
     if row is None:
         raise StoreError(f"no run {run_id} is stored here", kind="unknown-run")
     return row
 
 
-def _info(row: sqlite3.Row, path: Path) -> RunInfo:
+def _info(row: Any, writer: WriterThread, now: float) -> RunInfo:
     status = row["status"]
-    if status == RUNNING and not is_alive(row, writer_for(path)):
+    if status == RUNNING and not is_alive(row, writer, now):
         status = INTERRUPTED
     return RunInfo(
         run_id=row["id"],
@@ -224,15 +249,21 @@ def _info(row: sqlite3.Row, path: Path) -> RunInfo:
     )
 
 
-def is_alive(row: sqlite3.Row | Mapping[str, Any], writer: WriterThread) -> bool:
-    """Return True if the run's process has sent a heartbeat lately and, on this host, still exists."""
-    if time.time() - row["beat"] > 3 * HEARTBEAT:
+def is_alive(row: Mapping[str, Any], writer: WriterThread, now: float) -> bool:
+    """Return True if the run's process has sent a heartbeat lately and, on this host, still exists.
+
+    Args:
+        row: the run's ``id``, ``session``, ``owner`` and ``beat``.
+        writer: the writer of its store in this process.
+        now: the time by the clock by which ``beat`` was written.
+    """
+    if now - row["beat"] > LEASE:
         return False
     host, _, process = row["owner"].rpartition(":")
-    if row["owner"] == process_name():
+    if row["owner"] == writer.owner():
         return writer.has_run(row["id"], row["session"])
     # On Windows, signal 0 is Ctrl-C: there, the heartbeat alone decides.
-    if host == platform.node() and process.isdigit() and hasattr(os, "killpg"):
+    if host == writer.owner().rpartition(":")[0] and process.isdigit() and hasattr(os, "killpg"):
         try:
             os.kill(int(process), 0)
         except ProcessLookupError:
@@ -242,42 +273,60 @@ def is_alive(row: sqlite3.Row | Mapping[str, Any], writer: WriterThread) -> bool
     return True
 
 
-def show_run(connection: sqlite3.Connection, path: Path, run_id: str) -> StoredRun:
+def running_error(run_id: str, owner: str, since: float | None) -> StoreError:
+    """Return the error about a run that another process works on.
+
+    Args:
+        run_id: the run.
+        owner: the process, as ``runs.owner`` names it.
+        since: when it began to work on the run, in seconds since 1970; None if that is unknown.
+    """
+    host, _, process = owner.rpartition(":")
+    host = host.partition("/")[0]  # without what ``owner_on`` adds
+    when = "" if since is None else f" since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return StoreError(
+        f"the run {run_id} is running, in the process {process} on the host {host}{when}: wait for its end, or end that"
+        f" process; a run whose process has ended can be resumed after {LEASE:g} s at most",
+        kind="running",
+    )
+
+
+def show_run(connection: Connection, writer: WriterThread, run_id: str) -> StoredRun:
     """Return a stored run."""
     row = _row(connection, run_id)
     return StoredRun(
-        info=_info(row, path),
+        info=_info(row, writer, connection.now()),
         plan=load(Plan, _paper(connection, run_id, "plan")),
         calls=tuple(stored_call(found) for found in _calls(connection, run_id)),
         result=_paper(connection, run_id, "result"),
     )
 
 
-def _paper(connection: sqlite3.Connection, run_id: str, kind: str) -> Any:
-    """Return the plan or the result of a run as JSON values; None if it is not stored."""
-    found = connection.execute("SELECT text FROM papers WHERE run = ? AND kind = ?", (run_id, kind)).fetchone()
-    return None if found is None else json.loads(found[0])
+def _paper(connection: Connection, run_id: str, kind: str) -> Any:
+    """Return the plan, the result or the holder of a run as JSON values; None if it is not stored."""
+    found = connection.execute("SELECT text FROM {papers} WHERE run = ? AND kind = ?", (run_id, kind)).fetchone()
+    return None if found is None else json.loads(found["text"])
 
 
-def _files(connection: sqlite3.Connection, run_id: str) -> dict[str, str]:
+def _files(connection: Connection, run_id: str) -> dict[str, str]:
     """Return the attached files of a run in base64, by their hash."""
     rows = connection.execute(
-        "SELECT kind, text FROM papers WHERE run = ? AND kind LIKE ?", (run_id, f"{FILE}%")
+        "SELECT kind, text FROM {papers} WHERE run = ? AND kind LIKE ?", (run_id, f"{FILE}%")
     ).fetchall()
-    return {kind.removeprefix(FILE): text for kind, text in rows}
+    return {row["kind"].removeprefix(FILE): row["text"] for row in rows}
 
 
 _CALLS = (
-    "SELECT calls.*, endings.text AS ending, endings.place AS settled FROM calls LEFT JOIN endings"
-    " ON endings.run = calls.run AND endings.name = calls.name WHERE calls.run = ? ORDER BY calls.place"
+    "SELECT {calls}.*, {endings}.text AS ending, {endings}.place AS settled FROM {calls} LEFT JOIN {endings}"
+    " ON {endings}.run = {calls}.run AND {endings}.name = {calls}.name WHERE {calls}.run = ? ORDER BY {calls}.place"
 )
 
 
-def _calls(connection: sqlite3.Connection, run_id: str) -> Sequence[sqlite3.Row]:
+def _calls(connection: Connection, run_id: str) -> Sequence[Any]:
     return connection.execute(_CALLS, (run_id,)).fetchall()
 
 
-def stored_call(row: sqlite3.Row | Mapping[str, Any]) -> StoredCall:
+def stored_call(row: Mapping[str, Any]) -> StoredCall:
     """Return a call of its row; ``ending`` is the text of ``encode_ending``, or None."""
     facts = {"name": row["name"], "key": row["key"], "repeats": row["repeats"]}
     if row["ending"] is None:
@@ -289,10 +338,10 @@ def stored_call(row: sqlite3.Row | Mapping[str, Any]) -> StoredCall:
     return StoredCall(state="failed", elapsed=ending.elapsed, error=error, **facts)
 
 
-def export_run(connection: sqlite3.Connection, path: Path, run_id: str) -> dict[str, Any]:
+def export_run(connection: Connection, writer: WriterThread, run_id: str) -> dict[str, Any]:
     """Return a stored run as plain JSON values, with its moments and the vendors' replies."""
     row = _row(connection, run_id)
-    info = _info(row, path)
+    info = _info(row, writer, connection.now())
     moments = longest(_moments(connection, run_id))
     calls = [
         {
@@ -319,10 +368,10 @@ def export_run(connection: sqlite3.Connection, path: Path, run_id: str) -> dict[
     }
 
 
-def _moments(connection: sqlite3.Connection, run_id: str) -> dict[int, Moments]:
+def _moments(connection: Connection, run_id: str) -> dict[int, Moments]:
     """Return the moments of each session of a run, in order."""
     sessions: dict[int, Moments] = {}
-    rows = connection.execute("SELECT session, told FROM moments WHERE run = ? ORDER BY place", (run_id,))
+    rows = connection.execute("SELECT session, told FROM {moments} WHERE run = ? ORDER BY place", (run_id,))
     for row in rows:
         moments = sessions.setdefault(row["session"], [])
         moments += [(str(moment), float(at)) for moment, at in json.loads(row["told"])]
@@ -335,7 +384,7 @@ def longest(sessions: dict[int, Moments]) -> Moments:
     return [] if furthest is None else sessions[furthest]
 
 
-def past_run(connection: sqlite3.Connection, run_id: str) -> PastRun:
+def past_run(connection: Connection, run_id: str) -> PastRun:
     """Return a stored run for a replay or for resuming it."""
     row = _row(connection, run_id)
     sessions = _moments(connection, run_id)
@@ -359,40 +408,98 @@ def past_run(connection: sqlite3.Connection, run_id: str) -> PastRun:
     )
 
 
-def claim(connection: sqlite3.Connection, path: Path, run_id: str) -> PastRun:
+def claim(connection: Connection, writer: WriterThread, run_id: str) -> PastRun:
     """Take over a run whose process has ended, and return it. Only one process at a time can.
+
+    The holder of a run is its row: the process, the time of its last heartbeat, and the number of its session. Each
+    write checks that number, so a process that was suspended for longer than ``LEASE`` writes nothing after it.
 
     Raises:
         StoreError: another process works on the run.
     """
-    with transaction(connection):
-        row = _row(connection, run_id)
-        if row["status"] == RUNNING and is_alive(row, writer_for(path)):
-            raise StoreError(f"the run {run_id} is running, in the process {row['owner']}", kind="running")
+    with connection.transaction():
+        row = _row(connection, run_id, lock=True)
+        now = connection.now()
+        _refuse_running(connection, row, writer, now)
         past = past_run(connection, run_id)
-        values = (RUNNING, past.session + 1, process_name(), time.time(), run_id)
-        connection.execute("UPDATE runs SET status = ?, session = ?, owner = ?, beat = ? WHERE id = ?", values)
-        connection.execute("DELETE FROM papers WHERE run = ? AND kind = 'result'", (run_id,))
-        writer_for(path).add_run(run_id, past.session + 1)
-    return attrs.evolve(past, session=past.session + 1)
+        session = past.session + 1
+        values = (RUNNING, session, writer.owner(), now, run_id)
+        connection.execute("UPDATE {runs} SET status = ?, session = ?, owner = ?, beat = ? WHERE id = ?", values)
+        connection.execute("DELETE FROM {papers} WHERE run = ? AND kind IN (?, ?)", (run_id, "result", HOLDER))
+        write_paper(connection, run_id, HOLDER, {"session": session, "since": now})
+        writer.add_run(run_id, session)
+    return attrs.evolve(past, session=session)
+
+
+def _refuse_running(connection: Connection, row: Any, writer: WriterThread, now: float) -> None:
+    """Raise if a process works on a run."""
+    if row["status"] != RUNNING or not is_alive(row, writer, now):
+        return
+    holder = _paper(connection, row["id"], HOLDER)
+    raise running_error(row["id"], row["owner"], holder["since"] if holder else row["started"])
+
+
+def write_paper(connection: Connection, run_id: str, kind: str, value: Any) -> None:
+    """Store the plan, the result or the holder of a run."""
+    connection.execute("INSERT INTO {papers} (run, kind, text) VALUES (?, ?, ?)", (run_id, kind, encode(value)))
 
 
 def purge(
-    connection: sqlite3.Connection, path: Path, run_ids: Sequence[str], before: datetime | None
+    connection: Connection, writer: WriterThread, run_ids: Sequence[str], before: datetime | None
 ) -> tuple[str, ...]:
     """Delete the named runs, and all runs that started before a time and have ended; return their ids."""
-    with transaction(connection):
+    with connection.transaction():
+        now = connection.now()
         rows = [_row(connection, run_id) for run_id in dict.fromkeys(run_ids)]
         for row in rows:
-            if row["status"] == RUNNING and is_alive(row, writer_for(path)):
-                raise StoreError(f"the run {row['id']} is running, in the process {row['owner']}", kind="running")
+            _refuse_running(connection, row, writer, now)
         if before is not None:
-            old = connection.execute(f"{_RUNS} WHERE started < ?", (before.timestamp(),))
-            rows += [row for row in old if row["status"] != RUNNING or not is_alive(row, writer_for(path))]
-        gone = tuple(dict.fromkeys(str(row["id"]) for row in rows))
-        connection.executemany("DELETE FROM runs WHERE id = ?", [(run_id,) for run_id in gone])
-    (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        reason = "the runs are deleted, but the log still holds them while another process reads: purge again later"
-        raise StoreError(f"the run store {path}: {reason}", kind="locked")
-    return gone
+            old = connection.execute(f"{_RUNS} WHERE started < ?", (before.timestamp(),)).fetchall()
+            rows += [row for row in old if row["status"] != RUNNING or not is_alive(row, writer, now)]
+        gone = []
+        for run_id, session in {row["id"]: row["session"] for row in rows}.items():
+            # A run that another process takes over at this moment has another session.
+            deleted = connection.execute("DELETE FROM {runs} WHERE id = ? AND session = ?", (run_id, session)).rowcount
+            if deleted:
+                gone.append(run_id)
+    connection.after_purge()
+    return tuple(gone)
+
+
+_COLUMNS: Final = {
+    "runs": ("id", "started", "status", "task", "subagent", "version", "session", "owner", "beat", "follows"),
+    "papers": ("run", "kind", "text"),
+    "calls": ("run", "name", "key", "digest", "repeats"),
+    "endings": ("run", "name", "text"),
+    "moments": ("run", "told", "session"),
+}
+"""The columns of each table that make up a run; ``place`` counts the rows of a store, and is not among them."""
+
+
+def read_rows(connection: Connection, writer: WriterThread, run_id: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all rows of a run by table, to be written into another store.
+
+    Raises:
+        StoreError: there is no such run, or a process works on it.
+    """
+    _refuse_running(connection, _row(connection, run_id), writer, connection.now())
+    found = {}
+    for table, columns in _COLUMNS.items():
+        where, order = ("id", "id") if table == "runs" else ("run", "place")
+        statement = f"SELECT {', '.join(columns)} FROM {{{table}}} WHERE {where} = ? ORDER BY {order}"  # noqa: S608
+        rows = connection.execute(statement, (run_id,)).fetchall()
+        found[table] = [tuple(row[column] for column in columns) for row in rows]
+    return found
+
+
+def write_rows(connection: Connection, rows: Mapping[str, Sequence[tuple[Any, ...]]]) -> bool:
+    """Write the rows of ``read_rows`` in one transaction; return False, and write nothing, if the run is stored."""
+    ((run_id, *_),) = rows["runs"]
+    with connection.transaction():
+        if connection.execute("SELECT id FROM {runs} WHERE id = ?", (run_id,)).fetchone():
+            return False
+        for table, columns in _COLUMNS.items():
+            marks = ", ".join("?" * len(columns))
+            statement = f"INSERT INTO {{{table}}} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+            connection.executemany(statement, rows[table])
+    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -19,9 +18,11 @@ from llm_council.errors._secrets import clean
 from llm_council.models import Plan, Status
 from llm_council.models._convert import dump
 from llm_council.models._journal import Call, CallRecord, Journal
-from llm_council.store._encoding import FILE, encode, encode_ending, encode_files, request_digest
+from llm_council.store._database import Connection
+from llm_council.store._encoding import FILE, encode_ending, encode_files, request_digest
+from llm_council.store._queries import write_paper
 from llm_council.store._replay import PastRun, Replay, repeat_warnings
-from llm_council.store._writer import Write, WriteJob, Writer, WriterThread, process_name
+from llm_council.store._writer import OnDone, Write, WriteJob, Writer, WriterThread
 
 __all__ = ["BufferedJournal", "RunJournal", "library_version"]
 
@@ -56,6 +57,8 @@ class BufferedJournal(Journal):
         self._written_moments = 0  # of these, those of the transaction that goes on are not committed
         self._transaction = 0  # the writer's transaction in which the moments were last written
         self._error: StoreError | None = None
+        self._is_stored = past is not None  # the run itself, beside its calls
+        self._unstored: list[str] = []  # names of the calls whose endings are not stored
         self._notices: list[str] = []
         self._pending: list[WriteJob] = []
         self._committed: anyio.Event | None = None  # set once all that is pending now is committed
@@ -63,7 +66,7 @@ class BufferedJournal(Journal):
         writer.add_run(self._run, session)
         if past is None:
             begin = partial(self._write_run, plan, time.time())
-            self._submit_soon(WriteJob(begin, self._on_error, creates_file=True))
+            self._submit_soon(WriteJob(begin, self._on_begin, creates_store=True))
 
     def record_moment(self, moment: str, now: float) -> float:
         """Record a moment, and return its time: that of the earlier process, if it came that far."""
@@ -99,7 +102,16 @@ class BufferedJournal(Journal):
 
     async def record_ending(self, call: Call, ending: CallRecord) -> None:
         """Store an ending, in one transaction with the next record if that comes at once."""
-        self._submit_soon(self._job(partial(self._write_ending, call, ending)))
+
+        def on_done(error: StoreError | None) -> None:
+            if error is not None:
+                self._unstored.append(call.name)
+            self._on_commit(error)
+
+        if self._error is not None:
+            self._unstored.append(call.name)
+        else:
+            self._submit_soon(self._job(partial(self._write_ending, call, ending), on_done))
 
     def warnings(self) -> tuple[str, ...]:
         """Return warnings about calls that were made twice, and about records that could not be written."""
@@ -116,13 +128,21 @@ class BufferedJournal(Journal):
 
     def record_result_nowait(self, status: Status, result: Callable[[], Mapping[str, Any]]) -> None:
         """Store the result of a cancelled run without waiting for it."""
-        self._pending.append(self._job(partial(self._write_result, status, result)))
+        self._pending.append(self._job(partial(self._write_result, status, result), self._on_commit))
         self._submit()
         self._writer.remove_run(self._run, self._session)
 
     def _error_warnings(self) -> tuple[str, ...]:
         error = self._error
-        return () if error is None else (f"this run is not stored whole: {error.message}",)
+        if error is None:
+            return ()
+        if not self._is_stored:
+            missing = "nothing of it is stored"
+        else:
+            names = sorted(set(self._unstored))
+            calls = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+            missing = f"not stored: {f'the answers of {calls}, and ' if names else ''}its result"
+        return (f"this run is not stored whole: {error.message} ({missing})",)
 
     # --- In the event loop: hand records to the writer.
 
@@ -132,11 +152,15 @@ class BufferedJournal(Journal):
 
     async def _commit(self, write: Write) -> None:
         """Wait until a record is committed or has failed, together with all other records of this turn of the loop."""
-        self._pending.append(self._job(write))
+        self._pending.append(self._job(write, self._on_commit))
         if self._committed is None:
             self._committed = anyio.Event()
             self._loop.call_later(0.0, self._submit)
-        await self._committed.wait()
+        limit = self._writer.max_wait
+        with anyio.move_on_after(limit) as scope:
+            await self._committed.wait()
+        if scope.cancelled_caught:
+            self._on_error(StoreError(f"the run store {self._writer.place} did not answer within {limit:g} s"))
 
     def _submit(self) -> None:
         """Hand all pending records to the writer."""
@@ -150,18 +174,24 @@ class BufferedJournal(Journal):
         elif committed is not None:
             committed.set()
 
-    def _job(self, write: Write) -> WriteJob:
+    def _job(self, write: Write, on_done: OnDone) -> WriteJob:
         """Return a job that first writes the moments before a record, once in each transaction, then the record."""
 
         def work(target: Any) -> None:
+            if self._error is not None:  # a record before this one is not stored
+                raise self._error
             if self._transaction != self._writer.transaction:
                 self._write_moments(target)
                 self._transaction = self._writer.transaction
             write(target)
 
-        return WriteJob(work, self._on_commit)
+        return WriteJob(work, on_done)
 
     # --- In the writer's thread: write records, and take note of commits.
+
+    def _on_begin(self, error: StoreError | None) -> None:
+        self._is_stored = error is None
+        self._on_error(error)
 
     def _on_commit(self, error: StoreError | None) -> None:
         self._on_error(error)
@@ -206,70 +236,68 @@ class BufferedJournal(Journal):
 
 
 class RunJournal(BufferedJournal):
-    """The journal of a run in a file of SQLite."""
+    """The journal of a run in a database."""
 
     def __init__(self, writer: Writer, plan: Plan, *, session: int = 1, past: PastRun | None = None) -> None:
-        self._file = writer
-        self._losses: int | None = None  # the writer's count at the first write; a higher one means the file was lost
+        self._database = writer
+        self._losses: int | None = None  # the writer's count at the first write; a higher one means the store was lost
         super().__init__(writer, plan, session=session, past=past)
 
-    def _write_moments(self, connection: sqlite3.Connection) -> None:
+    def _write_moments(self, connection: Connection) -> None:
         if self._losses is None:  # a resumed run
-            self._losses = self._file.losses
-        if self._losses != self._file.losses:
-            raise self._file.file_lost_error()
+            self._losses = self._database.losses
+        if self._losses != self._database.losses:
+            raise self._database.lost_error()
         moments = self._uncommitted_moments()
-        # Both statements find nothing for a run that was purged, or that another process has taken over.
+        # Both statements find nothing for a run that was purged, or that another process has taken over. They lock the
+        # run, so that no other process takes it over before this transaction ends.
         if moments:
             found = connection.execute(
-                "INSERT INTO moments (told, run, session) SELECT ?, id, session FROM runs WHERE id = ? AND session = ?",
+                "INSERT INTO {moments} (told, run, session)"
+                " SELECT ?, id, session FROM {runs} WHERE id = ? AND session = ?{lock}",
                 (json.dumps(moments, separators=(",", ":")), self._run, self._session),
             ).rowcount
         else:
             found = connection.execute(
-                "SELECT count(*) FROM runs WHERE id = ? AND session = ?", (self._run, self._session)
-            ).fetchone()[0]
+                "SELECT id FROM {runs} WHERE id = ? AND session = ?{lock}", (self._run, self._session)
+            ).fetchone()
         if not found:
             raise self._gone_error()
 
-    def _write_run(self, plan: Plan, started: float, connection: sqlite3.Connection) -> None:
-        self._losses = self._file.losses
+    def _write_run(self, plan: Plan, started: float, connection: Connection) -> None:
+        self._losses = self._database.losses
         task = clean(plan.task, limit=200)
+        owner, now = self._writer.owner(), connection.now()
         connection.execute(
-            "INSERT INTO runs (id, started, status, task, subagent, version, owner, beat, follows)"
+            "INSERT INTO {runs} (id, started, status, task, subagent, version, owner, beat, follows)"
             " VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?)",
-            (self._run, started, task, plan.subagent, library_version(), process_name(), time.time(), plan.follows),
+            (self._run, started, task, plan.subagent, library_version(), owner, now, plan.follows),
         )
-        self._write_paper(connection, "plan", dump(plan))
+        write_paper(connection, self._run, "plan", dump(plan))
         for sha256, text in encode_files(plan).items():
             connection.execute(
-                "INSERT INTO papers (run, kind, text) VALUES (?, ?, ?)", (self._run, f"{FILE}{sha256}", text)
+                "INSERT INTO {papers} (run, kind, text) VALUES (?, ?, ?)", (self._run, f"{FILE}{sha256}", text)
             )
 
-    def _write_call(self, call: Call, repeats: int, connection: sqlite3.Connection) -> None:
+    def _write_call(self, call: Call, repeats: int, connection: Connection) -> None:
         if call.name in self._past_calls:
-            connection.execute("DELETE FROM calls WHERE run = ? AND name = ?", (self._run, call.name))
-            connection.execute("DELETE FROM endings WHERE run = ? AND name = ?", (self._run, call.name))
+            connection.execute("DELETE FROM {calls} WHERE run = ? AND name = ?", (self._run, call.name))
+            connection.execute("DELETE FROM {endings} WHERE run = ? AND name = ?", (self._run, call.name))
         connection.execute(
-            "INSERT INTO calls (run, name, key, digest, repeats) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO {calls} (run, name, key, digest, repeats) VALUES (?, ?, ?, ?, ?)",
             (self._run, call.name, call.request.idempotency_key, request_digest(call.request), repeats),
         )
 
-    def _write_ending(self, call: Call, ending: CallRecord, connection: sqlite3.Connection) -> None:
+    def _write_ending(self, call: Call, ending: CallRecord, connection: Connection) -> None:
         if not ending.sent:  # ``record_call`` was never called
             self._write_call(call, 0, connection)
         connection.execute(
-            "INSERT INTO endings (run, name, text) VALUES (?, ?, ?)", (self._run, call.name, encode_ending(ending))
+            "INSERT INTO {endings} (run, name, text) VALUES (?, ?, ?)", (self._run, call.name, encode_ending(ending))
         )
 
-    def _write_result(
-        self, status: Status, result: Callable[[], Mapping[str, Any]], connection: sqlite3.Connection
-    ) -> None:
-        connection.execute("UPDATE runs SET status = ? WHERE id = ?", (str(status), self._run))
-        self._write_paper(connection, "result", dict(result()))
-
-    def _write_paper(self, connection: sqlite3.Connection, kind: str, value: Any) -> None:
-        connection.execute("INSERT INTO papers (run, kind, text) VALUES (?, ?, ?)", (self._run, kind, encode(value)))
+    def _write_result(self, status: Status, result: Callable[[], Mapping[str, Any]], connection: Connection) -> None:
+        connection.execute("UPDATE {runs} SET status = ? WHERE id = ?", (str(status), self._run))
+        write_paper(connection, self._run, "result", dict(result()))
 
 
 @cache

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-import anyio
 import attrs
 
 from llm_council.errors import StoreError
@@ -25,10 +24,10 @@ from llm_council.store._encoding import (
     request_digest,
     with_files,
 )
-from llm_council.store._queries import INTERRUPTED, RUNNING, RunInfo, is_alive, longest
+from llm_council.store._queries import INTERRUPTED, RUNNING, RunInfo, is_alive, longest, running_error
 from llm_council.store._replay import PastCall, PastRun
 from llm_council.store._run_journal import BufferedJournal, library_version
-from llm_council.store._writer import Write, WriteJob, WriterThread, process_name
+from llm_council.store._writer import WriteJob, WriterThread, process_name
 
 __all__ = ["Head", "Log", "LogJournal", "LogWriter", "RunLogs", "as_store_error", "read_head", "read_log"]
 
@@ -101,7 +100,11 @@ class Head:
 
     def is_alive(self, writer: WriterThread) -> bool:
         """Return True if a process works on the run."""
-        return self.status == RUNNING and is_alive(attrs.asdict(self), writer)
+        return self.status == RUNNING and is_alive(attrs.asdict(self), writer, time.time())
+
+    def running_error(self) -> StoreError:
+        """Return the error about a run that another process works on."""
+        return running_error(self.id, self.owner, self.started if self.session == 1 else None)
 
 
 def read_head(run_id: str, session: int, text: str) -> Head:
@@ -210,6 +213,7 @@ class LogWriter(WriterThread):
 
     def __init__(self, store: RunLogs) -> None:
         super().__init__(store)
+        self.max_wait = MAX_WAIT
         self.store = store
         self.heads: dict[str, Head] = {}
         self._stored: set[str] = set()  # runs whose heads are in the store
@@ -285,12 +289,6 @@ class LogJournal(BufferedJournal):
         self._store = writer.store
         writer.begin(head, stored=past is not None)
         super().__init__(writer, plan, session=head.session, past=past)
-
-    async def _commit(self, write: Write) -> None:
-        with anyio.move_on_after(MAX_WAIT) as limit:
-            await super()._commit(write)
-        if limit.cancelled_caught:
-            self._on_error(StoreError(f"the run store {self._store} did not answer within {MAX_WAIT:g} s"))
 
     def _write_moments(self, target: Batch) -> None:
         moments = self._uncommitted_moments()

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 from anyio.to_thread import run_sync
@@ -29,9 +29,12 @@ from llm_council.store._replay import PastRun
 from llm_council.store._run_log import Head, LogJournal, LogWriter, as_store_error, read_head, read_log
 from llm_council.store._writer import only_writer, process_name
 
-__all__ = ["RunStore", "load_plugin", "opened", "scheme_of"]
+__all__ = ["POSTGRES", "RunStore", "load_plugin", "opened", "scheme_of"]
 
 T = TypeVar("T")
+
+POSTGRES: Final = ("postgresql", "postgres")
+"""The schemes of libpq's addresses: no plugin can offer them."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -210,7 +213,7 @@ class RunStore(ABC):
         named = [self._read(run_id)[0] for run_id in dict.fromkeys(run_ids)]
         for head in named:
             if head.is_alive(self._writer()):
-                raise StoreError(f"the run {head.id} is running, in the process {head.owner}", kind="running")
+                raise head.running_error()
         if before is not None:
             named += [
                 head
@@ -237,7 +240,7 @@ class RunStore(ABC):
     def _claim(self, run_id: str) -> tuple[Head, PastRun]:
         head, records = self._read(run_id)
         if head.is_alive(self._writer()):
-            raise StoreError(f"the run {run_id} is running, in the process {head.owner}", kind="running")
+            raise head.running_error()
         past = read_log(records).past(head)
         mine = attrs.evolve(head, session=head.session + 1, status=RUNNING, owner=process_name(), beat=time.time())
         if not self.put(run_id, mine.session, mine.text(), ['["claimed",null]'], expected=head.session):
@@ -296,7 +299,7 @@ class RunStore(ABC):
 
 
 def scheme_of(place: str) -> str | None:
-    """Return the scheme of a store's address, such as ``"postgresql"``; None for the path of a file."""
+    """Return the scheme of a store's address, such as ``"folder"``; None for the path of a file."""
     found = _SCHEME.match(place)
     return found[1].lower() if found else None
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 import atexit
 import os
 import platform
-import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from functools import partial
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 
 from llm_council.errors import StoreError
-from llm_council.store._database import as_store_error, connect, file_id, quarantine, transaction
+from llm_council.store._database import Connection, Database
 
-__all__ = ["HEARTBEAT", "Write", "WriteJob", "Writer", "WriterThread", "only_writer", "process_name", "writer_for"]
+__all__ = ["HEARTBEAT", "Write", "WriteJob", "Writer", "WriterThread", "only_writer", "process_name"]
 
 W = TypeVar("W", bound="WriterThread")
 
@@ -36,7 +33,9 @@ EXIT_TIMEOUT: Final = 2.0
 """Seconds that the exit of the process waits for pending records."""
 
 Write: TypeAlias = Callable[[Any], object]
-"""Writes a record to the target of a batch: a connection of SQLite, or a ``Batch`` of another store."""
+"""Writes a record to the target of a batch: a ``Connection``, or a ``Batch`` of a store of another author."""
+
+_WHOLE_BATCH: Final = ("corrupt", "locked", "unreachable")  # failures that are no fault of one record
 
 OnDone: TypeAlias = Callable[[StoreError | None], object]
 
@@ -53,13 +52,13 @@ class WriteJob:
     Attributes:
         write: writes it; called in the thread, inside a transaction.
         on_done: called in the thread with None once it is committed, or with the error that prevents it for good.
-        creates_file: True if the store's file is created for it. The later records of a run do not create it, because
-            they are of no use in a new file.
+        creates_store: True if the store's file or tables are created for it. The later records of a run do not create
+            them, because they are of no use in a new store.
     """
 
     write: Write
     on_done: OnDone
-    creates_file: bool = False
+    creates_store: bool = False
 
 
 class WriterThread(ABC):
@@ -71,12 +70,16 @@ class WriterThread(ABC):
         place: the store, as messages name it.
 
     Attributes:
+        place: the same.
+        max_wait: seconds that a run waits for a commit before it goes on without the store; None waits for its end.
         notices: messages for the result of the next run.
         transaction: number of the current transaction; a retry has a number of its own.
     """
 
+    max_wait: float | None = None
+
     def __init__(self, place: object) -> None:
-        self._place = place
+        self.place = place
         self._jobs: SimpleQueue[tuple[WriteJob, ...]] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -97,6 +100,10 @@ class WriterThread(ABC):
     def _write_heartbeats(self, target: Any) -> None:
         """Write the time into the runs of ``_runs``; called as the job of a batch."""
 
+    def owner(self) -> str:
+        """Return the name of this process, by which other processes know who works on a run."""
+        return process_name()
+
     def put(self, *jobs: WriteJob) -> None:
         """Add jobs that are committed together. Never blocks on the disk."""
         with self._lock:  # so that the thread cannot end between this check and the put
@@ -106,7 +113,7 @@ class WriterThread(ABC):
                     thread.start()
                 except RuntimeError as error:  # the interpreter is exiting
                     for job in jobs:
-                        job.on_done(StoreError(f"the run store {self._place}: {error}"))
+                        job.on_done(StoreError(f"the run store {self.place}: {error}"))
                     return
                 self._thread = thread
             self._jobs.put(jobs)
@@ -180,27 +187,26 @@ class WriterThread(ABC):
 
 
 class Writer(WriterThread):
-    """The thread that writes to a file of SQLite, those jobs that wait together in one transaction.
+    """The thread that writes to a database, those jobs that wait together in one transaction.
 
     Args:
-        path: the store's file.
+        database: the database.
 
     Attributes:
-        losses: how often the file was found to be deleted or replaced while it was open.
+        losses: how often the store was found to be deleted or replaced while it was open.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._path = path
-        self._connection: sqlite3.Connection | None = None
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.shown)
+        self._database = database
+        self._connection: Connection | None = None
         self.losses = 0
-        self._file_id: tuple[int, int] | None = None
 
-    def file_lost_error(self) -> StoreError:
-        """Return the error of a run whose file was deleted or replaced."""
+    def lost_error(self) -> StoreError:
+        """Return the error of a run whose store was deleted or replaced."""
         return StoreError(
-            f"the run store {self._path}: its file was deleted or replaced during the run, and what it held of this run"
-            " went with it",
+            f"the run store {self._database.shown}: its file was deleted or replaced during the run, and what it held"
+            " of this run went with it",
             kind="missing",
         )
 
@@ -212,87 +218,58 @@ class Writer(WriterThread):
         if connection is not None:
             connection.close()
 
-    def _transact(self, connection: sqlite3.Connection | None, batch: list[WriteJob]) -> sqlite3.Connection | None:
+    def _transact(self, connection: Connection | None, batch: list[WriteJob]) -> Connection | None:
         """Commit jobs together. If that fails, commit them one by one, so that one bad record affects no other.
 
         Returns:
             The connection for the next batch; None if it must be opened again.
         """
-        create = any(job.creates_file for job in batch)
+        create = any(job.creates_store for job in batch)
+        held, connection = connection, None
         try:
-            # SQLite goes on writing to a deleted file, in WAL mode without any error.
-            if connection is not None and file_id(self._path) != self._file_id:
-                stale, connection = connection, None
-                stale.close()  # before the path is opened again; SQLite leaves the log of a moved file alone
-                self.losses += 1
-                connection = self._open(create=create)
-                if create:
-                    self.notices.append(
-                        f"the file of the run store {self._path} was deleted or replaced while it was open: earlier"
-                        " runs may be missing"
-                    )
-            connection = connection or self._open(create=create)
+            connection = self._opened(held, create=create)
             self.transaction += 1
-            with transaction(connection):
+            with connection.transaction():
                 for job in batch:
                     job.write(connection)
         except Exception as error:  # noqa: BLE001 - a record of a third-party adapter may fail to encode in any way
-            failure = as_store_error(error, self._path)
-            if connection is not None and len(batch) > 1 and failure.kind not in ("corrupt", "locked"):
+            failure = self._database.as_store_error(error)
+            if self._may_retry(connection, failure):
+                return self._transact(self._after_failure(connection, failure), batch)
+            if connection is not None and len(batch) > 1 and failure.kind not in _WHOLE_BATCH:
                 for job in batch:
                     connection = self._transact(connection, [job])
                 return connection
             for job in batch:
                 job.on_done(failure)
-            if failure.kind == "corrupt" and connection is not None:
-                connection.close()
-                self._move_aside()
-                return None
-            return connection
+            return self._after_failure(connection, failure)
         for job in batch:
             job.on_done(None)
         return connection
 
-    def _open(self, *, create: bool) -> sqlite3.Connection:
-        try:
-            connection = connect(self._path, create=create)
-        except StoreError as error:
-            if error.kind == "missing":
-                raise self.file_lost_error() from None
-            if error.kind != "corrupt":
-                raise
-            self._move_aside()
-            connection = connect(self._path)
-        self._file_id = file_id(self._path)
-        if self._file_id is None:
-            connection.close()
-            raise self.file_lost_error()
+    def _opened(self, connection: Connection | None, *, create: bool) -> Connection:
+        """Return an open connection for a batch."""
+        return connection or self._database.connect(create=create)
+
+    def _may_retry(self, connection: Connection | None, failure: StoreError) -> bool:
+        """Return True if a batch is to be written again. May wait before."""
+        return False
+
+    def _after_failure(self, connection: Connection | None, failure: StoreError) -> Connection | None:
+        """Return the connection for the next batch; close one that is of no use any more."""
         return connection
 
-    def _move_aside(self) -> None:
-        try:
-            aside = quarantine(self._path)
-        except OSError:  # the folder may not be written to: opening the file reports the damage again
-            return
-        if aside is not None:
-            self.notices.append(f"the run store {self._path} was damaged: it was moved to {aside.name}")
-
-    def _write_heartbeats(self, connection: sqlite3.Connection) -> None:
-        now = time.time()
+    def _write_heartbeats(self, connection: Connection) -> None:
+        now = connection.now()
         with self._lock:
-            rows = [(now, run, session) for run, session in self._runs]
-        connection.executemany("UPDATE runs SET beat = ? WHERE id = ? AND session = ?", rows)
+            rows = [(now, run, session) for run, session in sorted(self._runs)]
+        connection.executemany("UPDATE {runs} SET beat = ? WHERE id = ? AND session = ?", rows)
 
 
 _writers: dict[Hashable, WriterThread] = {}
 _lock = threading.Lock()
 # A forked child never closes its parent's connections: closing one would release the parent's locks on the file.
 _inherited: list[dict[Hashable, WriterThread]] = []
-
-
-def writer_for(path: Path) -> Writer:
-    """Return the only writer of a file in this process."""
-    return only_writer(path, partial(Writer, path))
 
 
 def only_writer(place: Hashable, make: Callable[[], W]) -> W:

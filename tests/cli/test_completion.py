@@ -35,7 +35,7 @@ def offered(*words: str) -> list[str]:
     ("words", "found"),
     [
         (["ru"], ["run", "runs"]),
-        (["runs", ""], ["list", "show", "export", "purge"]),
+        (["runs", ""], ["list", "show", "export", "copy", "purge"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["run", "--budget"], ["--budget-usd"]),
         (["run", "-p", "openr"], ["openrouter"]),

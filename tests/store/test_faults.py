@@ -7,7 +7,6 @@ import random
 import sqlite3
 import string
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from llm_council import Council, CouncilConfig, errors
-from llm_council.store import Store, _database, _writer
+from llm_council.store import Store, _database, _sqlite, _writer
 from llm_council.testing.fakes import ScriptedProvider
 
 ANSWER = '{"answer": "Paris", "reasoning": "It is the capital."}'
@@ -161,7 +160,7 @@ def test_a_full_disk_becomes_a_warning(council: Council, path: Path, monkeypatch
     council.run("Where?")
     stored_runs = Store(path).runs_sync()
     monkeypatch.setattr(_writer, "_writers", {})
-    connect = _writer.connect
+    connect = _sqlite.connect
 
     def full(file: Path, **options: Any) -> sqlite3.Connection:
         connection = connect(file, **options)
@@ -169,7 +168,7 @@ def test_a_full_disk_becomes_a_warning(council: Council, path: Path, monkeypatch
         connection.execute(f"PRAGMA max_page_count = {pages + 2}")
         return connection
 
-    monkeypatch.setattr(_writer, "connect", full)
+    monkeypatch.setattr(_sqlite, "connect", full)
     assert "the disk is full" in warned(council)
     assert Store(path).runs_sync()[-1] == stored_runs[0]
     assert council.replay(stored_runs[0].run_id).success
@@ -233,7 +232,7 @@ def test_a_path_below_a_file_becomes_a_warning(council: Council, tmp_path: Path)
 
 
 def test_a_locked_store_becomes_a_warning(council: Council, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_database, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(_sqlite, "BUSY_TIMEOUT", 0.05)
     council.run("Where?")
     _writer.stop_all()
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
@@ -263,7 +262,7 @@ def delete_folder(path: Path) -> None:
 def replace(path: Path) -> None:
     """Put another store in the place of the file, one that is empty."""
     other = path.with_name("other.db")
-    _database.connect(other).close()
+    _sqlite.connect(other).close()
     delete(path)
     other.replace(path)
 
@@ -342,28 +341,6 @@ def test_a_run_is_resumed_in_the_file_that_was_put_in_place(council: Council, pa
     assert Store(path).show_sync(failed.run_id).result == result.to_dict()
 
 
-def test_a_record_that_cannot_be_written_does_not_affect_the_others_of_its_batch(path: Path) -> None:
-    writer = _writer.Writer(path)
-    found: dict[str, errors.StoreError | None] = {}
-    done = threading.Semaphore(0)
-
-    def entry(name: str, statement: str) -> _writer.WriteJob:
-        def tell(fault: errors.StoreError | None) -> None:
-            found[name] = fault
-            done.release()
-
-        return _writer.WriteJob(lambda connection: connection.execute(statement), tell, creates_file=True)
-
-    run = "INSERT INTO runs (id, started, status, task, subagent, version) VALUES ('{}', 0, 'x', '', '', '')"
-    together = {"a": "other", "b": "same", "c": "same", "d": "d"}
-    writer.put(*(entry(name, run.format(row)) for name, row in together.items()))
-    for _ in range(4):
-        assert done.acquire(timeout=10)
-    assert [name for name, fault in found.items() if fault is not None] == ["c"]
-    assert len(Store(path).runs_sync()) == 3
-    writer.stop(10)
-
-
 def test_without_a_write_ahead_log_every_commit_is_synced(
     council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,7 +352,7 @@ def test_without_a_write_ahead_log_every_commit_is_synced(
         opened.append(connection)
         return connection
 
-    monkeypatch.setattr(_database.sqlite3, "connect", without)
+    monkeypatch.setattr(_sqlite.sqlite3, "connect", without)
     result = council.run("Where?")
     assert (result.status, result.warnings) == ("completed", ())
     modes = [opened[0].execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
@@ -385,122 +362,10 @@ def test_without_a_write_ahead_log_every_commit_is_synced(
     assert sorted(file.name for file in path.parent.iterdir()) == ["runs.db"]
 
 
-def test_a_run_is_stored_whole_when_every_transaction_is_retried(
-    council: Council, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batches, reported = _writer.Writer._next_batch, []
-    wrong = _writer.WriteJob(
-        lambda connection: connection.execute("INSERT INTO runs (id) VALUES ('x')"), reported.append
-    )
-
-    def batch(self: _writer.Writer, beat: float) -> list[_writer.WriteJob] | None:
-        found = batches(self, beat)
-        return [*found, wrong] if found else found
-
-    monkeypatch.setattr(_writer.Writer, "_next_batch", batch)
-    result = council.run("Where?")
-    assert (result.status, result.warnings) == ("completed", ())
-    assert None not in reported
-    assert reported
-    assert council.replay(result.run_id).to_dict() == result.to_dict()
-    moments = [moment["moment"] for moment in Store(path).export_sync(result.run_id)["moments"]]
-    assert len(moments) == len(set(moments))
-    assert moments[-1] == "finished"
-
-
 # The thread and the process.
 
 
-def test_the_writers_thread_ends_when_no_run_goes_on(council: Council, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_writer, "MAX_IDLE", 0.01)
-    monkeypatch.setattr(_writer, "HEARTBEAT", 0.02)  # the thread may wait for the next one first
-    for _ in range(3):
-        assert warned(council) == ""
-        end = time.monotonic() + 10
-        while any(thread.name == "llm-council-store" for thread in threading.enumerate()):
-            assert time.monotonic() < end
-            time.sleep(0.01)
-
-
-def test_a_long_run_sends_heartbeats(council: Council, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_writer, "HEARTBEAT", 0.02)
-    writer = _writer.writer_for(path)
-    result = council.run("Where?")
-
-    def beat() -> float:
-        with closing(sqlite3.connect(path, timeout=5)) as connection:
-            found: float = connection.execute("SELECT beat FROM runs").fetchone()[0]
-            return found
-
-    before = beat()
-    writer.add_run(result.run_id, 1)
-    writer.put(_writer.WriteJob(lambda _: None, lambda _: None))
-    end = time.monotonic() + 10
-    while beat() == before:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    writer.remove_run(result.run_id, 1)
-
-
-def test_a_forked_child_has_a_writer_of_its_own(path: Path, python: Callable[..., Any]) -> None:
-    script = """
-        import os, sys
-        from llm_council import Council, CouncilConfig
-        from llm_council.store import Store, _writer
-        from llm_council.testing.fakes import ScriptedProvider
-        council = Council([ScriptedProvider("words")], config=CouncilConfig(), store=sys.argv[1])
-        council.run("Where?")
-        child = os.fork()
-        council.run("Where?")
-        if child == 0:
-            _writer.stop_all()
-            os._exit(len(Store(sys.argv[1]).runs_sync()) not in (2, 3))
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert len(Store(sys.argv[1]).runs_sync()) == 3
-    """
-    done = python(script, str(path))
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 # Older schemas.
-
-
-@pytest.mark.parametrize("version", range(1, _database.SCHEMA_VERSION))
-def test_a_store_of_every_older_version_is_brought_up_to_date(council: Council, path: Path, version: int) -> None:
-    result = council.run("Where?")
-    _writer.stop_all()
-    older = path.with_name("older.db")
-    with closing(sqlite3.connect(older)) as connection:
-        connection.executescript("".join(_database.MIGRATIONS[:version]))
-        connection.execute(f"PRAGMA application_id = {_database.APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {version}")
-        connection.execute("ATTACH ? AS now", (str(path),))
-        for table in ("runs", "papers", "calls", "endings", "moments"):
-            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
-            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
-        connection.commit()
-    (info,) = Store(older).runs_sync()
-    assert (info.run_id, info.status, info.answered) == (result.run_id, "completed", len(result.seats) * 2)
-    assert council.replay(result.run_id, store=older).to_dict() == result.to_dict()
-    assert council.run("Where else?", store=older).warnings == ()
-    with closing(sqlite3.connect(older)) as connection, closing(sqlite3.connect(path)) as fresh:
-        shape = "SELECT name FROM pragma_table_info(?) ORDER BY name"
-        assert connection.execute("PRAGMA user_version").fetchone() == (_database.SCHEMA_VERSION,)
-        for table in ("runs", "papers", "calls", "endings", "moments"):
-            assert connection.execute(shape, (table,)).fetchall() == fresh.execute(shape, (table,)).fetchall()
-
-
-def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(_database.connect(path)):
-        pass
-    broken = (*_database.MIGRATIONS, "CREATE TABLE further (x); ALTER TABLE nothing ADD COLUMN x;")
-    monkeypatch.setattr(_database, "MIGRATIONS", broken)
-    monkeypatch.setattr(_database, "SCHEMA_VERSION", len(broken))
-    with pytest.raises(errors.StoreError):
-        _database.connect(path)
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (len(broken) - 1,)
-        assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'further'").fetchone() == (0,)
 
 
 def test_a_stores_path_is_absolute_and_expands_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -557,7 +422,7 @@ def test_a_store_can_be_read_while_it_is_created(tmp_path: Path) -> None:
     def look(path: Path) -> None:
         while not done.is_set():
             try:
-                _database.connect(path, create=False).close()
+                _sqlite.connect(path, create=False).close()
             except errors.StoreError as error:
                 if error.kind != "missing":
                     wrong.append(error)
@@ -568,7 +433,7 @@ def test_a_store_can_be_read_while_it_is_created(tmp_path: Path) -> None:
         looking = [threading.Thread(target=look, args=(path,)) for _ in range(3)]
         for thread in looking:
             thread.start()
-        _database.connect(path).close()
+        _sqlite.connect(path).close()
         done.set()
         for thread in looking:
             thread.join()
