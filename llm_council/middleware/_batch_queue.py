@@ -384,7 +384,9 @@ class _Job:
                 await self._settings.sleep(min(LISTED_AFTER, max(0.0, since + LISTED_AFTER - time.time())))
                 continue
             # Some vendors show our reference only once a job has ended: until then it may be this one.
-            wait = await self._pause(wait)
+            states = [await self._ask(partial(self._settings.jobs.status, job.job)) for job in found]
+            if all(status.state is JobState.RUNNING for status in states):
+                wait = await self._pause(wait)
 
     async def _best(self, found: Sequence[FoundJob]) -> str:
         """Return the job that has answers, or may get some, of several with one reference."""

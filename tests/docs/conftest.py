@@ -72,6 +72,11 @@ def fake_reply(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json=encode_response(response))
 
 
+def is_about_jobs(request: httpx.Request) -> bool:
+    """Return True for a request of OpenAI's batch jobs, or of their files."""
+    return any(part in ("files", "batches") for part in request.url.path.split("/"))
+
+
 def is_here(url: str) -> bool:
     """Return True for the address of a fake vendor that a page itself has started."""
     return url.startswith("http://127.0.0.1:")
@@ -82,28 +87,37 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     from llm_council.models import GenerateRequest, Timeouts
     from llm_council.providers import registry
     from llm_council.testing.fakes import ScriptedProvider
+    from llm_council.testing.servers import FakeBatchVendor
     from llm_council.transports import HttpRequest, HttpxTransport
     from llm_council.transports._client import PooledTransport
     from llm_council.transports._pool import ResponseHead, response_head
+
+    def say(request: GenerateRequest) -> str:
+        shape = request.structured_output
+        return answer(shape.json_schema if shape else None)
+
+    jobs = FakeBatchVendor("openai", say).transport()
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        if not is_about_jobs(request):
+            return fake_reply(request)
+        sent = jobs.handle_request(request)
+        return httpx.Response(sent.status_code, headers=sent.headers, content=sent.read())
 
     async def handle(transport: PooledTransport, request: httpx.Request) -> httpx.Response:
         if is_here(str(request.url)):
             return await handles(transport, request)
         await request.aread()
-        return fake_reply(request)
+        return reply(request)
 
     async def open_offline(transport: HttpxTransport, request: HttpRequest, timeouts: Timeouts) -> ResponseHead:
         if transport._client or transport._transport or is_here(request.url):
             return await opens(transport, request, timeouts)
         asked = httpx.Request(request.method, request.url, headers=dict(request.headers), content=request.body)
-        return response_head(fake_reply(asked))
+        return response_head(reply(asked))
 
     opens = HttpxTransport._open
     monkeypatch.setattr(HttpxTransport, "_open", open_offline)
-
-    def say(request: GenerateRequest) -> str:
-        shape = request.structured_output
-        return answer(shape.json_schema if shape else None)
 
     handles = PooledTransport.handle_async_request
     monkeypatch.setattr(PooledTransport, "handle_async_request", handle)

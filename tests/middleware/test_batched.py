@@ -15,9 +15,11 @@ from batch_vendor import BatchProvider, Time, Vendor, echo
 
 from llm_council import Council
 from llm_council._runtime import call_context
+from llm_council._seats.configured import ConfiguredProviders
 from llm_council.errors import (
     AuthenticationFailed,
     BatchIncomplete,
+    ConfigurationError,
     ConnectionLost,
     ContentFiltered,
     CouncilError,
@@ -605,6 +607,33 @@ def test_a_provider_without_batch_jobs_is_refused_with_the_remedy(tmp_path: Path
         Batched(ScriptedProvider("x"), journal=tmp_path / "j.db")
     with pytest.raises(InvalidOption, match="put other middleware around Batched"):
         Batched(Retry(BatchProvider()), journal=tmp_path / "j.db")
+
+
+def test_a_configuration_names_a_batched_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key-of-the-tests")
+    table = {"kind": "batched", "of": "openai/gpt-4.1", "journal": str(tmp_path / "j.db"), "window": 5, "most": 100}
+    provider = ConfiguredProviders({"patient": table}).get("patient")
+    assert isinstance(provider, Batched)
+    assert provider.name == "patient"
+    assert isinstance(provider.inner, Pinned)
+    assert (provider._settings.window, provider._settings.most) == (5.0, 100)
+    assert provider._settings.journal.path == tmp_path / "j.db"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "needs 'journal'"),
+        ({"journal": 3}, "journal"),
+        ({"journal": "j.db", "window": "long"}, "window"),
+        ({"journal": "j.db", "sleep": 1}, "takes no 'sleep'; it takes journal, window, most"),
+        ({"journal": "j.db", "of": "local"}, "offers no batch jobs"),
+    ],
+)
+def test_wrong_options_in_a_configuration_name_the_table(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        ConfiguredProviders({"x": {"kind": "batched", "of": "openai", **options}}).get("x")
+    assert caught.value.message.startswith("[providers.x]")
 
 
 async def test_closing_keeps_the_calls_that_wait(journal: Path) -> None:
