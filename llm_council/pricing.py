@@ -7,7 +7,7 @@ precedence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from llm_council.providers.base import ProviderAdapter
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
 
-__all__ = ["load", "look_up", "may_be_in_table", "must_load", "price_of"]
+__all__ = ["Prices", "load", "look_up", "may_be_in_table", "must_load", "price_of"]
 
 # The class attribute ``name`` of providers that run on the user's own machines: their calls cost nothing. Other servers
 # that speak OpenAI's dialect do if they are on this machine and need no key: behind a key may be a proxy to a paid one.
@@ -61,23 +61,45 @@ def may_be_in_table(adapter: ProviderAdapter) -> bool:
     return any(_address(one) and not _is_self_hosted(one) and _kind(one) != _ANY_SERVER for one in _unwrapped(adapter))
 
 
-def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usage], float | None]:
-    """Return a function that returns the price of a seat's call in US dollars; None is unknown.
+class Prices:
+    """The prices of calls in US dollars; None is unknown.
 
     Args:
         adapters: the adapter of each seat, by seat name. If an adapter wraps several others, the highest known price
-            counts.
+            counts. An adapter with the attribute ``price_share``, such as ``Batched``, costs that share of the price.
     """
 
-    @cache  # the same for every call of a seat
-    def sources(name: str) -> tuple[tuple[ProviderAdapter, bool], ...]:
-        return tuple((one, _is_self_hosted(one)) for one in _unwrapped(adapters[name]))
+    def __init__(self, adapters: Mapping[str, ProviderAdapter]) -> None:
+        self._adapters = adapters
+        # By seat: the adapters that may make its calls, whether they are free, and their shares of the price.
+        self._known: dict[str, tuple[tuple[ProviderAdapter, bool, float], ...]] = {}
 
-    def price(seat: SeatSpec, usage: Usage) -> float | None:
-        prices = [0.0 if is_free else _price(one, seat.model, usage) for one, is_free in sources(seat.name)]
-        return max((usd for usd in prices if usd is not None), default=None)
+    def __call__(self, seat: SeatSpec, usage: Usage) -> float | None:
+        """Return what a call of a seat is expected to cost."""
+        return self._highest(seat, usage, [share for _, _, share in self._sources(seat.name)])
 
-    return price
+    def direct(self, seat: SeatSpec, usage: Usage) -> float | None:
+        """Return the price of a direct call, whatever share its adapter takes: the answer has its own share."""
+        return self._highest(seat, usage, [1.0 for _ in self._sources(seat.name)])
+
+    def _highest(self, seat: SeatSpec, usage: Usage, shares: list[float]) -> float | None:
+        prices = []
+        for (adapter, is_free, _), share in zip(self._sources(seat.name), shares, strict=True):
+            usd = 0.0 if is_free else _price(adapter, seat.model, usage)
+            if usd is not None:
+                prices.append(usd * share)
+        return max(prices, default=None)
+
+    def _sources(self, name: str) -> tuple[tuple[ProviderAdapter, bool, float], ...]:
+        if name not in self._known:
+            found = _unwrapped_with_share(self._adapters[name])
+            self._known[name] = tuple((one, _is_self_hosted(one), share) for one, share in found)
+        return self._known[name]
+
+
+def price_of(adapters: Mapping[str, ProviderAdapter]) -> Prices:
+    """Return the prices of the calls of seats; see ``Prices``."""
+    return Prices(adapters)
 
 
 def look_up(address: str, model: str, usage: Usage) -> float | None:
@@ -132,14 +154,22 @@ def _price(adapter: ProviderAdapter, model: str | None, usage: Usage) -> float |
 
 def _unwrapped(adapter: ProviderAdapter) -> Iterator[ProviderAdapter]:
     """Yield the adapters that may make the call: those that middleware wraps, at any depth."""
+    return (one for one, _ in _unwrapped_with_share(adapter))
+
+
+def _unwrapped_with_share(adapter: ProviderAdapter, share: float = 1.0) -> Iterator[tuple[ProviderAdapter, float]]:
+    """Yield the adapters that may make the call, each with the share of the price that the middleware takes."""
+    own = getattr(adapter, "price_share", 1.0)
+    if isinstance(own, float):
+        share *= own
     inner, several = getattr(adapter, "inner", None), getattr(adapter, "providers", None)
     if isinstance(inner, ProviderAdapter):
-        yield from _unwrapped(inner)
+        yield from _unwrapped_with_share(inner, share)
     elif isinstance(several, tuple):
         for one in several:
-            yield from _unwrapped(one)
+            yield from _unwrapped_with_share(one, share)
     else:
-        yield adapter
+        yield adapter, share
 
 
 def _address(adapter: ProviderAdapter) -> str:

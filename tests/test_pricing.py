@@ -7,8 +7,10 @@ from importlib.util import find_spec
 import pytest
 
 from llm_council import Budget, Council, pricing
-from llm_council.middleware import Retry
-from llm_council.models import SeatSpec, Usage
+from llm_council._engine.estimate import estimate
+from llm_council.middleware import Retry, Wrapper
+from llm_council.models import Cost, SeatSpec, Usage
+from llm_council.models._attrs import copy_with
 from llm_council.providers.anthropic import AnthropicProvider
 from llm_council.providers.base import ProviderAdapter
 from llm_council.providers.compatible import OpenAICompatibleProvider
@@ -83,6 +85,19 @@ def test_the_highest_known_price_of_several_adapters_counts() -> None:
     cheap, dear = OpenAIProvider(api_key=KEY, default_model="gpt-5-mini"), LocalProvider()
     assert cost(Pair(dear, cheap)) == cost(cheap)
     assert cost(Pair(ScriptedProvider("x"))) is None
+
+
+class HalfPrice(Wrapper):
+    price_share = 0.5
+
+
+@with_prices
+def test_a_middleware_may_take_a_share_of_the_price() -> None:
+    openai = OpenAIProvider(api_key=KEY, default_model="gpt-5-mini")
+    assert cost(Retry(HalfPrice(openai))) == pytest.approx(cost(openai) / 2)
+    assert cost(Pair(HalfPrice(openai), openai)) == cost(openai)
+    seat, usage = SeatSpec(name="ann", provider="any"), Usage(input_tokens=1000, output_tokens=1000)
+    assert pricing.price_of({"ann": HalfPrice(openai)}).direct(seat, usage) == cost(openai)
 
 
 @pytest.mark.parametrize(
@@ -160,3 +175,24 @@ def test_a_council_prices_its_calls() -> None:
         assert refused.error is not None
         assert "US dollars" in str(refused.error)
         assert refused.cost.usd is None
+
+
+@with_prices
+def test_a_council_in_batch_jobs_costs_half_and_is_expected_to() -> None:
+    class Vendor(ScriptedProvider):
+        base_url = "https://api.openai.com/v1"
+        default_model = "gpt-5-mini"
+
+    class Halved(HalfPrice):
+        async def generate(self, request):
+            response = await super().generate(request)
+            return copy_with(response, cost=Cost(share=0.5))
+
+    answer = '{"answer": "Four.", "reasoning": "2 + 2"}'
+    with Council([Vendor(answer, name="vendor")]) as direct, Council([Halved(Vendor(answer, name="vendor"))]) as halved:
+        whole, half = direct.run_sync("What is 2 + 2?"), halved.run_sync("What is 2 + 2?")
+        assert half.cost.usd == pytest.approx(whole.cost.usd / 2, abs=1e-9)
+        assert (half.cost.share, half.cost.source, half.cost.complete) == (0.5, "table", True)
+        assert whole.cost.share == 1.0
+        expected = [estimate(council.plan("What is 2 + 2?"), council._price).usd for council in (direct, halved)]
+        assert expected[1] == pytest.approx(expected[0] / 2)

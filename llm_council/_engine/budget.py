@@ -45,7 +45,8 @@ _ONE_TOKEN = Usage(input_tokens=1, output_tokens=1)
 _MANY_TOKENS = Usage(input_tokens=1_000_000, output_tokens=1_000_000)
 
 Price = Callable[[SeatSpec, Usage], float | None]
-"""Returns the price of a seat's call in US dollars by its tokens; None if unknown."""
+"""Returns the expected price of a seat's call in US dollars by its tokens; None if unknown. It may have a method
+``direct``, which returns the price of a call outside of batch jobs."""
 
 
 def phase_ends(plan: Plan, start: float) -> dict[Phase, float]:
@@ -231,13 +232,14 @@ class Ledger:
                 self._highest_rate[key] = max(self._highest_rate.get(key, 0.0), rate)
             return None
         self._reports_no_cost.add(key)
-        share = 1.0 if response.cost is None else response.cost.share  # of the table's price, as in a batch job
+        share = 1.0 if response.cost is None else response.cost.share  # of the price of a direct call
+        direct: Price | None = getattr(self._price, "direct", self._price)
         usd = None
         # The model that answered sets the price: routers and aliases choose another than the seat's.
-        if response.model and response.model != held.seat.model:
-            usd = self.price_of(copy_with(held.seat, model=response.model), usage)
-        if usd is None:
-            usd = self.price_of(held.seat, usage)
+        if direct is not None and response.model and response.model != held.seat.model:
+            usd = direct(copy_with(held.seat, model=response.model), usage)
+        if direct is not None and usd is None:
+            usd = direct(held.seat, usage)
         if usd is None:
             self.unpriced.add(held.seat.name)
             self.usd += _assumed(usage) * share
@@ -293,7 +295,7 @@ class Ledger:
         return inf if limit is None else fsum((limit, -self.usd, *(-one.usd for one in self._held)))
 
     def price_of(self, seat: SeatSpec, usage: Usage) -> float | None:
-        """Return the price of a call of a seat in US dollars; None if it is unknown."""
+        """Return the expected price of a call of a seat in US dollars; None if it is unknown."""
         return None if self._price is None else self._price(seat, usage)
 
     def _exceeded(self, limit: str) -> BudgetExceeded:

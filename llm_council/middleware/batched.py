@@ -63,6 +63,9 @@ class Batched(Wrapper):
         sleep: waits for a number of seconds.
         rng: the source of jitter between two looks at a job.
 
+    Attributes:
+        price_share: the share of the direct price that a call costs; estimates and budgets count with it.
+
     Raises:
         InvalidOption: the provider offers no batch jobs, or another argument is invalid.
     """
@@ -97,6 +100,7 @@ class Batched(Wrapper):
             raise InvalidOption(f"{adapter.name} offers no batch jobs: {advice}")
         self.capabilities = attrs.evolve(inner.capabilities, streaming=False)  # type: ignore[misc]
         self._timeouts = Timeouts(total=None)  # the limit of a direct call is too short for a job
+        self.price_share = jobs.price
         self._model = model
         self._identity = inner.cache_identity()
         self._settings = BatchSettings(
