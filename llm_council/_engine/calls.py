@@ -295,6 +295,8 @@ def _scope_of(attempts: _CallAttempts, deadline: CallDeadline) -> call_context.R
         clock=clock,
         on_failed_attempt=attempts.record_failure,
         afford=attempts.reserve_retry,
+        asked_at=clock(),
+        on_refused=attempts.report_refusal,
     )
 
 
@@ -360,6 +362,12 @@ class _CallAttempts:
         at, elapsed = self.last - self.began, now - self.last
         self.failed.append(failed_attempt(error, at=at, elapsed=elapsed, retry_in=retry_in))
         self.last = now + (retry_in or 0.0)
+        phase, seat = self.asked.phase, self.asked.seat
+        self.state.emit(AttemptFailed, at=now, phase=phase, seat=seat, error=error, retry_in=retry_in)
+
+    def report_refusal(self, error: CouncilError, retry_in: float) -> None:
+        """Emit that the vendor has refused the call, which waits for its turn again: that is no attempt."""
+        self.last = now = self.state.elapsed()
         phase, seat = self.asked.phase, self.asked.seat
         self.state.emit(AttemptFailed, at=now, phase=phase, seat=seat, error=error, retry_in=retry_in)
 

@@ -56,6 +56,10 @@ class RunScope:
         on_failed_attempt: called after each failed attempt, with the error and the seconds until the next attempt; None
             if there is none.
         afford: called after a failed attempt; returns True if the run's budget has room for another, and reserves it.
+        asked_at: when the call was made first, as a reading of ``clock``; None outside a call of a run. Calls that wait
+            for a provider go in this order.
+        on_refused: called when a vendor has refused a call that waits for its turn again, with the error and the
+            seconds that the vendor asks to wait. Such a call counts as no attempt.
     """
 
     run_id: str | None = None
@@ -65,6 +69,8 @@ class RunScope:
     tokens: RetryTokens | None = None
     on_failed_attempt: Callable[[CouncilError, float | None], None] | None = None
     afford: Callable[[CouncilError], bool] | None = None
+    asked_at: float | None = None
+    on_refused: Callable[[CouncilError, float], None] | None = None
 
     def left(self) -> float | None:
         """Return the seconds until the deadline, at least 0; None without a deadline."""

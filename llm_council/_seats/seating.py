@@ -325,4 +325,5 @@ class _Pool:
         policy = self._config.retry
         # One retry loop for each call: two of them would multiply their attempts.
         retries = any(isinstance(provider, Retry) for provider in providers_within(adapter))
-        self.adapters[name] = adapter if retries or not policy.max_retries else Retry(adapter, policy)
+        # Without retries as well: in a mapping over many tasks it sends refused calls again, which are no retries.
+        self.adapters[name] = adapter if retries else Retry(adapter, policy)

@@ -58,6 +58,7 @@ __all__ = [
     "error_of",
     "looks_like_html",
     "lowered",
+    "moment",
     "names_failure",
     "request_id",
     "retry_after",
@@ -128,7 +129,7 @@ def seconds(word: str) -> float | None:
     return max(map(float, words))
 
 
-def _moment(word: str | None) -> float | None:
+def moment(word: str | None) -> float | None:
     """Return an HTTP date as Unix seconds."""
     if not word:
         return None
@@ -157,7 +158,7 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
         if wait is not None:
             wait *= unit
         elif name == "retry-after":
-            then, since = _moment(word), _moment(headers.get("date"))
+            then, since = moment(word), moment(headers.get("date"))
             since = now if since is None else since
             wait = None if then is None or since is None else then - since
         if wait is not None and wait > 0:

@@ -20,6 +20,8 @@ from llm_council.errors import (
     ServerFailed,
 )
 from llm_council.middleware._breaker import Breaker
+from llm_council.middleware.retry import Retry
+from llm_council.middleware.wrapper import providers_within
 from llm_council.models._attrs import provider_name
 from llm_council.models.attachments import Attachment
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
@@ -88,6 +90,9 @@ class ProviderGroup(ProviderAdapter):
             self.name = provider_name(name)  # type: ignore[misc]  # a class attribute of adapters, an instance attribute here
         self.capabilities = _union([p.capabilities for p in providers])  # type: ignore[misc]
         self._timeouts = Timeouts(total=None)  # each provider has its own
+        for held in (held for provider in providers for held in providers_within(provider)):
+            if isinstance(held, Retry):
+                held._is_in_group = True
         self._clock = clock
         self._members = tuple(
             Member(place, name, provider, Breaker(failures, cool_down))

@@ -14,12 +14,21 @@ from contextlib import aclosing
 import anyio
 
 from llm_council._runtime import call_context
-from llm_council.errors import Attempt, InvalidOption, ProviderError, ReplyError, TimedOut, failed_attempt
+from llm_council.errors import (
+    Attempt,
+    InvalidOption,
+    ProviderError,
+    RateLimited,
+    ReplyError,
+    TimedOut,
+    failed_attempt,
+)
 from llm_council.middleware.wrapper import Wrapper, providers_within, shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.limits import RetryPolicy
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call import pacing
 from llm_council.providers._call.bounded import cancellable, seconds_for
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter, call, stream
@@ -35,6 +44,9 @@ class Retry(Wrapper):
     ``retry_after`` set. A timeout and an unreadable reply are retried once. A stream is restarted only before its first
     chunk with content. All attempts carry the same idempotency key.
 
+    In a mapping over many tasks, a call that the vendor refuses for its rate is sent again when it is its turn, as
+    often as its time allows: that is no retry. In a group of providers, which can go on to another one, it stays one.
+
     Args:
         inner: the provider.
         policy: the number of retries and their waits.
@@ -45,6 +57,7 @@ class Retry(Wrapper):
     _is_own_middleware = True
     _keeps_time_limits = True
     _makes_several_calls = True
+    _is_in_group = False  # set by a ``ProviderGroup`` that holds this instance
 
     def __init__(
         self,
@@ -120,6 +133,8 @@ class _Attempts:
         self._attempts: list[Attempt] = []
         self._retries = 0
         self._start = self._began
+        self._is_repeated = False
+        self._pacer = None if retry._is_in_group else pacing.current()
 
     def begin(self) -> None:
         """Record the start of an attempt."""
@@ -127,7 +142,7 @@ class _Attempts:
 
     def left(self) -> float | None:
         """Return the seconds left for a retry; None for the first attempt, which the call's own time bounds."""
-        return max(0.0, self._end - self._start) if self._retries and self._end < math.inf else None
+        return max(0.0, self._end - self._start) if self._is_repeated and self._end < math.inf else None
 
     def succeeded(self, response: GenerateResponse | None = None) -> tuple[Attempt, ...]:
         """Record success, and return all attempts, those of the wrapped provider in its last call included."""
@@ -143,12 +158,17 @@ class _Attempts:
 
     def failed(self, error: ProviderError) -> float | None:
         """Return the seconds to wait before the next attempt; None if the error, now with all attempts, is final."""
+        wait = self._wait_for_turn(error)
+        if wait is not None:
+            self._is_repeated = True
+            return wait
         wait = self._wait(error)
         if wait is None:
             self.give_up(error)
             return None
         self._record(error, wait)
         self._retries += 1
+        self._is_repeated = True
         return wait
 
     def give_up(self, error: ProviderError) -> None:
@@ -166,6 +186,27 @@ class _Attempts:
             self._attempts.append(failed_attempt(error, at=at, elapsed=elapsed, retry_in=wait))
         if self._scope.on_failed_attempt is not None:
             self._scope.on_failed_attempt(error, wait)
+
+    def _wait_for_turn(self, error: ProviderError) -> float | None:
+        """Return the seconds until a refused call may be sent again at no cost; None if the error is another one.
+
+        The call then waits for its turn at the pace of its provider, which follows the vendor's Retry-After. Only a
+        refusal that no provider has seen, such as that of a ``Limit``, is waited for here.
+        """
+        pacer = self._pacer
+        left = self._end - self._scope.clock()
+        if pacer is None or left <= 0:
+            return None
+        wait = 0.0
+        if not pacer.may_repeat(error):
+            if not isinstance(error, RateLimited) or not error.retryable or not error.retry_after:
+                return None
+            wait = error.retry_after
+            if not wait < left:  # NaN included
+                return None
+        if self._scope.on_refused is not None:
+            self._scope.on_refused(error, error.retry_after or 0.0)
+        return wait
 
     def _wait(self, error: ProviderError) -> float | None:
         """Return the seconds to wait before a retry; None if there is to be none."""

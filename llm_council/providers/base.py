@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
@@ -63,7 +63,7 @@ from llm_council.models.reply import (
     Usage,
 )
 from llm_council.models.request import Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
-from llm_council.providers._call import construction, error_mapping, fitting, returns, second_way
+from llm_council.providers._call import construction, error_mapping, fitting, pacing, returns, second_way
 from llm_council.providers._call.bounded import (
     BoundedStream,
     DetachedCall,
@@ -350,7 +350,11 @@ async def call(
         _refuse_other_than_request(request)
         seconds = seconds_for(adapter, request, deadline)
         limit = _TimeLimit(seconds)
+        attempt: Callable[[GenerateRequest], Awaitable[GenerateResponse]]
         attempt = partial(_attempt, adapter, arrived=arrived, limit=limit)
+        pacer = pacing.current()
+        if pacer is not None:
+            attempt = partial(_paced_attempt, pacer, adapter, attempt, limit)
         if fitting.fits_itself(adapter.generate):  # and gives a refused schema its second way
             response = await attempt(request)
         else:
@@ -402,6 +406,17 @@ async def _attempt(
     return copy_with(response, adjustments=adjustments + response.adjustments) if adjustments else response
 
 
+async def _paced_attempt(
+    pacer: pacing.Pacer,
+    adapter: ProviderAdapter,
+    attempt: Callable[[GenerateRequest], Awaitable[GenerateResponse]],
+    limit: _TimeLimit,
+    request: GenerateRequest,
+) -> GenerateResponse:
+    """Call an adapter once, when it is the call's turn; the wait is part of the call's time."""
+    return await pacer.ask(adapter, limit.left(), partial(attempt, request))
+
+
 async def _passed_on(adapter: ProviderAdapter, request: GenerateRequest, deadline: float | None) -> GenerateResponse:
     """Call a middleware of ours. The providers that it wraps are reached through ``call``, which fits and checks."""
     began = time.monotonic()
@@ -435,7 +450,11 @@ async def stream(
     try:
         _refuse_other_than_request(request)
         seconds = seconds_for(adapter, request, deadline)
+        open_stream: Callable[[GenerateRequest], AsyncIterator[GenerateChunk]]
         open_stream = partial(_open_stream, adapter, seconds=seconds, deadline=deadline)
+        pacer = pacing.current()
+        if pacer is not None:
+            open_stream = partial(_open_paced_stream, pacer, adapter, open_stream, seconds)
         adjustments: tuple[Adjustment, ...] = ()
         pieces: Any  # an iterator with ``aclose``
         if request.structured_output is None or fitting.fits_itself(adapter.stream):
@@ -480,6 +499,17 @@ def _open_stream(
         asked = request if deadline is None else copy_with(request, timeout_seconds=seconds)
         return returns.iterate(adapter.stream, asked)
     return BoundedStream(returns.iterate(adapter.stream, request), seconds, _name_of(adapter))
+
+
+def _open_paced_stream(
+    pacer: pacing.Pacer,
+    adapter: ProviderAdapter,
+    open_stream: Callable[[GenerateRequest], AsyncIterator[GenerateChunk]],
+    seconds: float | None,
+    request: GenerateRequest,
+) -> AsyncIterator[GenerateChunk]:
+    """Return the stream of a fitted request, which begins when it is the call's turn."""
+    return pacer.ask_streamed(adapter, seconds, partial(open_stream, request))
 
 
 async def _fitted_stream(

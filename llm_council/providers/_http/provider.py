@@ -17,6 +17,7 @@ import attrs
 
 from llm_council import transports
 from llm_council._runtime.large_work import run_large
+from llm_council._wire import rate_headers
 from llm_council._wire.payloads import dumps, loads, raise_if_html
 from llm_council._wire.reading import looks_like_stream
 from llm_council.errors import (
@@ -41,7 +42,7 @@ from llm_council.models._attrs import as_instance, copy_with, provider_name
 from llm_council.models.capabilities import DoctorResult
 from llm_council.models.reply import Adjustment, GenerateChunk, GenerateResponse, join
 from llm_council.models.request import GenerateRequest
-from llm_council.providers._call import error_mapping, fitting, second_way
+from llm_council.providers._call import error_mapping, fitting, pacing, second_way
 from llm_council.providers._call.bounded import StreamLimits, cancellable, time_left
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers._call.profiles import default_model_of, family_of, profile_for
@@ -234,7 +235,15 @@ class HttpProvider(ProviderAdapter):
         """Send the fitted form of a request."""
         http = self._post(asked, stream=False)
         total = time_left(request, self._timeouts.total)
-        return await self._transport.send(http, limits=self._limits, timeouts=self._timeouts, deadline=total)
+        reply = await self._transport.send(http, limits=self._limits, timeouts=self._timeouts, deadline=total)
+        self._report_limits(reply)
+        return reply
+
+    def _report_limits(self, reply: HttpReply) -> None:
+        """Tell the current pacer, if there is one, what the reply says is left of the vendor's rate limits."""
+        pacer = pacing.current()
+        if pacer is not None:
+            pacer.learn(self, rate_headers.remaining(reply.headers, time.time()))
 
     def _without_reasoning(
         self, asked: GenerateRequest, refusal: ProviderError
@@ -365,6 +374,7 @@ class HttpProvider(ProviderAdapter):
             opened = self._transport.stream(http, limits=self._limits, timeouts=self._timeouts, deadline=total)
             limits.content_arrived()  # the consumer's pause is no silence of the vendor
             reply = await limits.wait(partial(stack.enter_async_context, opened))
+            self._report_limits(reply.head)
             if reply.status < 400:
                 return reply, asked, dropped
             refusal = self._refusal(await limits.wait(reply.read))
