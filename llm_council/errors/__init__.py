@@ -686,6 +686,7 @@ class StoreError(CouncilError):
 
     Args:
         kind: ``"full"``, ``"locked"``, ``"corrupt"``, ``"denied"``, ``"missing"`` (there is no such file),
+            ``"unreachable"`` (the server or its database),
             ``"newer"`` (a later version wrote it), ``"foreign"`` (it is another program's), ``"unknown-run"``,
             ``"running"`` (elsewhere, at this moment), ``"diverged"`` (a replay that asks what was never answered) or
             ``"other"``.
