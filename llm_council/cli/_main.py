@@ -38,6 +38,7 @@ _COMMANDS = {
     "replay": ("_runs", "Print a stored run again, without any call."),
     "eval": ("_eval", "Measure whether a council pays on your tasks."),
     "grade": ("_eval", "Say whether the answer of a stored run is right."),
+    "serve": ("_serve", "Serve a council to programs that speak OpenAI's Chat Completions."),
     "doctor": ("_commands", "Check providers and this installation."),
     "providers": ("_commands", "List the providers."),
     "strategies": ("_commands", "List the strategies."),

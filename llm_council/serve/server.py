@@ -1,0 +1,161 @@
+"""The server: its addresses, its sockets, and how it ends."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+import uvicorn
+
+from llm_council.council import Council
+from llm_council.errors import InvalidOption
+from llm_council.models._attrs import strict_init
+from llm_council.serve.access import Access, Key, read_keys
+from llm_council.serve.app import make_app
+
+__all__ = ["DEFAULT_PORT", "Serving", "bind", "serve"]
+
+DEFAULT_PORT: Final = 8642
+TOKEN_VARIABLE: Final = "LLM_COUNCIL_SERVE_TOKEN"  # noqa: S105 - the name of a variable
+_OWNER: Final = "owner"
+
+
+@strict_init
+@attrs.frozen(kw_only=True)
+class Serving:
+    """How to serve.
+
+    Attributes:
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+        keys: a file of keys, see ``read_keys``; None takes the token alone.
+        allow_hosts: further values of ``Host``, such as ``council.example.com``.
+        certificate: file of a TLS certificate; None serves without TLS.
+        private_key: file of its private key.
+        behind_proxy: True if a proxy ends TLS, and alone can reach the server.
+        grace: seconds that running requests have to end when the server is told to stop.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    keys: Path | None = None
+    allow_hosts: tuple[str, ...] = ()
+    certificate: Path | None = None
+    private_key: Path | None = None
+    behind_proxy: bool = False
+    grace: float = 30.0
+
+    def __attrs_post_init__(self) -> None:
+        if (self.certificate is None) != (self.private_key is None):
+            raise InvalidOption("TLS needs both files: name the certificate and the private key")
+        if _is_loopback(self.host):
+            return
+        if self.keys is None:
+            raise InvalidOption(
+                f"{self.host} can be reached by others: name a file of keys with --keys, or listen on 127.0.0.1"
+            )
+        if self.certificate is None and not self.behind_proxy:
+            raise InvalidOption(
+                f"{self.host} can be reached by others, who could read the keys: name --certificate and --private-key,"
+                " or say --behind-proxy if a proxy ends TLS"
+            )
+
+    @property
+    def scheme(self) -> str:
+        """``https`` or ``http``."""
+        return "http" if self.certificate is None else "https"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def bind(serving: Serving) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        InvalidOption: the address cannot be used, most often because another program has the port.
+    """
+    family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((serving.host, serving.port))
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise InvalidOption(
+            f"cannot listen on {serving.host}:{serving.port}: {error.strerror or error}: name another port with --port"
+        ) from None
+    return listening
+
+
+def hosts_of(serving: Serving, port: int) -> frozenset[str]:
+    """Return the values of ``Host`` that are ours."""
+    shown = f"[{serving.host}]" if ":" in serving.host else serving.host
+    names = {shown, "localhost", "127.0.0.1"} if _is_loopback(serving.host) else {shown}
+    ours = {f"{name}:{port}" for name in names}
+    for name in serving.allow_hosts:
+        ours |= {name.lower(), f"{name.lower()}:{port}"}
+    return frozenset(ours)
+
+
+def owner_key() -> Key:
+    """Return the key of who started the server: the variable's, or a new one.
+
+    Raises:
+        InvalidOption: that of the variable is too short.
+    """
+    given = os.environ.get(TOKEN_VARIABLE)
+    if given is not None and len(given) < 16:
+        raise InvalidOption(f"{TOKEN_VARIABLE}: 16 characters or more, or leave it out for a new token at each start")
+    return Key(name=_OWNER, secret=given or secrets.token_urlsafe(24), per_minute=6_000)
+
+
+def serve(council: Council, serving: Serving, listening: socket.socket, keys: Sequence[Key]) -> None:
+    """Serve until the process is told to stop (SIGINT or SIGTERM).
+
+    Running requests then have ``Serving.grace`` seconds to end. What is cut off then can be resumed, if it is stored.
+
+    Args:
+        council: the council, which is closed at the end.
+        serving: how to serve.
+        listening: the socket.
+        keys: the keys.
+    """
+    port = listening.getsockname()[1]
+    app = make_app(council, Access(keys), hosts_of(serving, port))
+    config = uvicorn.Config(
+        app,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=int(serving.grace),
+        ssl_certfile=None if serving.certificate is None else str(serving.certificate),
+        ssl_keyfile=None if serving.private_key is None else str(serving.private_key),
+        h11_max_incomplete_event_size=64 * 1024,
+        lifespan="on",
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def all_keys(serving: Serving) -> tuple[Key, ...]:
+    """Return the owner's key and those of the file.
+
+    Raises:
+        InvalidOption: the file cannot be used.
+    """
+    return (owner_key(), *(() if serving.keys is None else read_keys(serving.keys)))

@@ -1,0 +1,95 @@
+"""Where the server listens, what that needs, and which names are its own (tox -e serve)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_council.errors import InvalidOption
+
+pytestmark = pytest.mark.serve
+
+pytest.importorskip("uvicorn", reason="the environment serve installs it")
+httpx = pytest.importorskip("httpx")
+
+from llm_council.serve.server import TOKEN_VARIABLE, Serving, bind, hosts_of, owner_key  # noqa: E402
+
+KEYS = Path("keys.toml")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.com"])
+def test_another_host_needs_keys_and_tls(host: str) -> None:
+    with pytest.raises(InvalidOption, match="--keys"):
+        Serving(host=host)
+    with pytest.raises(InvalidOption, match="--behind-proxy"):
+        Serving(host=host, keys=KEYS)
+    with pytest.raises(InvalidOption, match="both files"):
+        Serving(host=host, keys=KEYS, certificate=Path("a.pem"))
+    assert Serving(host=host, keys=KEYS, behind_proxy=True).scheme == "http"
+    assert Serving(host=host, keys=KEYS, certificate=Path("a.pem"), private_key=Path("b.pem")).scheme == "https"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
+def test_this_machine_needs_neither(host: str) -> None:
+    assert Serving(host=host).host == host
+
+
+def test_our_names_are_those_of_the_address_and_those_that_are_named() -> None:
+    assert hosts_of(Serving(), 80) == {"127.0.0.1:80", "localhost:80"}
+    assert hosts_of(Serving(host="::1"), 80) == {"[::1]:80", "127.0.0.1:80", "localhost:80"}
+    named = hosts_of(Serving(host="0.0.0.0", keys=KEYS, behind_proxy=True, allow_hosts=("Council.example",)), 80)
+    assert named == {"0.0.0.0:80", "council.example", "council.example:80"}
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with bind(Serving(port=0)) as first, pytest.raises(InvalidOption, match="name another port with --port"):
+        bind(Serving(port=first.getsockname()[1]))
+
+
+def test_the_token_is_new_or_that_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    assert owner_key().secret != owner_key().secret
+    monkeypatch.setenv(TOKEN_VARIABLE, "a-token-of-my-own")
+    assert owner_key().secret == "a-token-of-my-own"
+    monkeypatch.setenv(TOKEN_VARIABLE, "short")
+    with pytest.raises(InvalidOption, match="16 characters"):
+        owner_key()
+
+
+def test_the_command_serves_stores_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    environment: dict[str, Any] = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "XDG_CONFIG_HOME": str(tmp_path),
+        "OPENAI_API_KEY": "sk-test-1234567890123456",
+    }
+    command = [sys.executable, "-m", "llm_council", "serve", "-p", "openai", "--port", "0"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            assert running.stdout is not None
+            url = running.stdout.readline().split()[1]
+            token = running.stdout.readline().split()[1]
+            names = httpx.get(f"{url}/models", headers={"authorization": f"Bearer {token}"}, trust_env=False).json()
+            assert names["data"][0]["id"] == "council"
+            assert httpx.get(f"{url}/models", trust_env=False).status_code == 401
+            assert (tmp_path / "data" / "llm-council" / "runs.db").exists()
+            assert (tmp_path / "data" / "llm-council").stat().st_mode & 0o077 == 0
+            running.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            _, err = running.communicate(timeout=30)
+            assert time.monotonic() - began < 25
+        finally:
+            running.kill()
+    assert "runs are stored in" in err
+    assert token not in err
+    assert "Traceback" not in err
