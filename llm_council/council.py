@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
     from llm_council._engine.history import History
-    from llm_council._typed import OutputType
+    from llm_council._schema.typed import OutputType
     from llm_council.store import RunStore, Store
     from llm_council.strategies import Strategy
     from llm_council.subagents import Subagent
@@ -98,7 +98,7 @@ def _output_type(kind: Any) -> OutputType | None:
     """Return what a run needs to know of the type of its output; None if there is none."""
     if kind is None:
         return None
-    from llm_council._typed import OutputType, output_type_of  # imports cattrs
+    from llm_council._schema.typed import OutputType, output_type_of  # imports cattrs
 
     return kind if isinstance(kind, OutputType) else output_type_of(kind)
 

@@ -21,7 +21,7 @@ from llm_council.strategies.base import Roster, Steps, Strategy
 from llm_council.subagents import Subagent
 
 if TYPE_CHECKING:
-    from llm_council._typed import OutputType
+    from llm_council._schema.typed import OutputType
 
 __all__ = ["RunRequest", "make_plan"]
 

@@ -22,7 +22,7 @@ from llm_council.strategies._find import get_strategy, options_of
 from llm_council.strategies.base import Strategy
 
 if TYPE_CHECKING:
-    from llm_council._typed import OutputType
+    from llm_council._schema.typed import OutputType
 
 __all__ = ["replay", "resume"]
 

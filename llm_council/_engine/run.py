@@ -29,7 +29,7 @@ from llm_council.strategies._find import get_strategy
 from llm_council.strategies.base import Strategy, Verdict
 
 if TYPE_CHECKING:
-    from llm_council._typed import OutputType
+    from llm_council._schema.typed import OutputType
 
 __all__ = ["run_plan"]
 

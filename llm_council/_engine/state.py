@@ -24,7 +24,7 @@ from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CallReport
 
 if TYPE_CHECKING:
-    from llm_council._typed import OutputType
+    from llm_council._schema.typed import OutputType
 
 __all__ = ["CallDeadline", "RunState", "StartSlot"]
 

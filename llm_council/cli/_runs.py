@@ -292,7 +292,7 @@ def replay(run: str, **flags: Any) -> int:
     named = output_type_of_flags(flags)
     kind = None
     if named is not None:
-        from llm_council._typed import output_type_of
+        from llm_council._schema.typed import output_type_of
 
         kind = output_type_of(named)
     _, place = configured(flags["store"])

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotReq
 import attrs
 import pytest
 
-from llm_council._typed import output_type_of
+from llm_council._schema.typed import output_type_of
 from llm_council.errors import InvalidOption
 
 T = TypeVar("T")

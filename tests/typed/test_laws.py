@@ -12,7 +12,7 @@ from strategies import examples
 from strategies._types import Typed, typed
 
 from llm_council import _schema
-from llm_council._typed import output_type_of
+from llm_council._schema.typed import output_type_of
 
 
 def without_prose(drawn: Typed) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from uuid import UUID
 import attrs
 import pytest
 
-from llm_council._typed import output_type_of
+from llm_council._schema.typed import output_type_of
 
 
 class Word(StrEnum):

@@ -18,8 +18,8 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 import attrs
 
-from llm_council._typed.annotations import annotated
-from llm_council._typed.fields import (
+from llm_council._schema.typed.annotations import annotated
+from llm_council._schema.typed.fields import (
     ABSENT,
     Field,
     bare,
@@ -33,9 +33,9 @@ from llm_council._typed.fields import (
     unwrap,
     value_of_alias,
 )
-from llm_council._typed.foreign import Foreign, apart, foreign_class
-from llm_council._typed.scalars import TEXTS
-from llm_council._typed.unions import is_class, is_union, tag_of
+from llm_council._schema.typed.foreign import Foreign, apart, foreign_class
+from llm_council._schema.typed.scalars import TEXTS
+from llm_council._schema.typed.unions import is_class, is_union, tag_of
 from llm_council.errors import CouncilError, InvalidOption
 
 __all__ = ["LISTS", "MAPPINGS", "SETS", "Described", "Schema", "describe"]

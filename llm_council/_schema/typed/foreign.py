@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from llm_council._typed.fields import origin_of
+from llm_council._schema.typed.fields import origin_of
 
 __all__ = ["Foreign", "apart", "foreign_class"]
 

@@ -15,11 +15,11 @@ import attrs
 from cattrs import Converter
 
 from llm_council import _schema
-from llm_council._typed.describe import LISTS, MAPPINGS, SETS, describe
-from llm_council._typed.fields import Field, bare, fields_of, has_fields, is_hashable, name_of, origin_of
-from llm_council._typed.foreign import foreign_class
-from llm_council._typed.scalars import TEXTS
-from llm_council._typed.unions import is_class, is_union, tag_of
+from llm_council._schema.typed.describe import LISTS, MAPPINGS, SETS, describe
+from llm_council._schema.typed.fields import Field, bare, fields_of, has_fields, is_hashable, name_of, origin_of
+from llm_council._schema.typed.foreign import foreign_class
+from llm_council._schema.typed.scalars import TEXTS
+from llm_council._schema.typed.unions import is_class, is_union, tag_of
 from llm_council.errors._secrets import clean
 from llm_council.models._convert import dump
 

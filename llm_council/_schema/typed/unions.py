@@ -9,8 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
-from llm_council._typed.fields import fields_of, has_fields, unwrap
-from llm_council._typed.foreign import foreign_class
+from llm_council._schema.typed.fields import fields_of, has_fields, unwrap
+from llm_council._schema.typed.foreign import foreign_class
 
 __all__ = ["is_class", "is_union", "tag_of"]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import attrs
 
-from llm_council._typed.convert import Refused, TypeConverter
-from llm_council._typed.describe import describe
-from llm_council._typed.fields import is_hashable, name_of, unwrap
+from llm_council._schema.typed.convert import Refused, TypeConverter
+from llm_council._schema.typed.describe import describe
+from llm_council._schema.typed.fields import is_hashable, name_of, unwrap
 from llm_council.errors import InvalidOption
 from llm_council.models.deliberation import Problem
 
