@@ -110,7 +110,10 @@ class Seats:
             return response.cost.usd
         model = response.model or spec.model
         found = self.price(attrs.evolve(spec, model=model), usage)
-        return self.price(spec, usage) if found is None else found
+        if found is None:
+            found = self.price(spec, usage)
+        share = 1.0 if response.cost is None else response.cost.share
+        return None if found is None else found * share
 
 
 class Pool:

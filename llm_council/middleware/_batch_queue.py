@@ -50,7 +50,10 @@ GROWTH: Final = 1.5
 LISTED_AFTER: Final = 10.0
 """Seconds after which a job that was sent must be in the vendor's list: a vendor may list it some seconds late."""
 
-CANCEL_LIMIT: Final = 10.0
+MOST_SENDS: Final = 8
+"""How often a job is sent at most while the vendor cannot be reached, which takes about half a minute."""
+
+CANCEL_LIMIT: Final = 4.0
 """Seconds that a cancelled call waits at most for the vendor to take the cancellation of its job."""
 
 MOST_UNREADABLE: Final = 5
@@ -335,19 +338,30 @@ class _Job:
             since = time.time()
             requests = {call_id: call.request for call_id, call in calls.items()}
             try:
-                self._job = await self._settings.jobs.send(requests, self.reference)
-            except Exception as exc:
-                if _was_not_sent(exc):
-                    await journal.drop(self.reference)
-                    raise
-                # The vendor may have taken the job although its answer was lost.
-                self._job = await self._find(total=len(calls), since=since)
-                if self._job is None:
-                    await journal.drop(self.reference)
-                    raise
+                self._job = await self._send_until_taken(requests, since)
+            except Exception:
+                await journal.drop(self.reference)
+                raise
             await journal.set_sent(self.reference, self._job)
         if not self._calls:
             await self._cancel_unneeded()
+
+    async def _send_until_taken(self, requests: Mapping[str, GenerateRequest], since: float) -> str:
+        """Send the job, and return the vendor's id; a failure that may pass is waited for a few times."""
+        wait = FIRST_WAIT
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._settings.jobs.send(requests, self.reference)
+            except ProviderError as error:
+                # The vendor may have taken the job although its reply was lost.
+                found = None if _was_not_sent(error) else await self._find(total=len(requests), since=since)
+                if found is not None:
+                    return found
+                if not _may_pass(error) or tries == MOST_SENDS or not self._calls:
+                    raise
+                wait = await self._pause(wait, error.retry_after or 0.0)
 
     async def _look_up(self) -> None:
         """Find the vendor's id of a job that an earlier call has journalled."""
@@ -492,8 +506,7 @@ class _Job:
                 return await ask()
             except ProviderError as error:
                 unreadable += isinstance(error, ReplyError)
-                may_pass = error.retryable or isinstance(error, TimedOut)
-                if not may_pass or unreadable > MOST_UNREADABLE:
+                if not _may_pass(error) or unreadable > MOST_UNREADABLE:
                     raise
                 _log.info("%s: batch job %s: %s", self._settings.name, self._job or self.reference, error)
                 wait = await self._pause(wait, error.retry_after or 0.0)
@@ -502,6 +515,11 @@ class _Job:
         """Sleep for about ``wait`` seconds, at least ``least``, and return the next wait."""
         await self._settings.sleep(max(least, wait * self._settings.rng.uniform(0.8, 1.2)))
         return min(LONGEST_WAIT, wait * GROWTH)
+
+
+def _may_pass(error: ProviderError) -> bool:
+    """Return True if the same request may succeed later; a time limit is that of one request, not of the job."""
+    return error.retryable or isinstance(error, TimedOut)
 
 
 def _was_not_sent(error: Exception) -> bool:

@@ -144,6 +144,9 @@ class Batched(Wrapper):
         await self._settings.journal.aclose()
         await super().aclose()
 
+    def _price_share(self) -> float:
+        return self._settings.jobs.price
+
     def _check_deadline(self, seconds: float | None) -> None:
         if seconds is not None and seconds < SHORTEST:
             raise self._too_short(seconds)

@@ -226,6 +226,10 @@ class ProviderAdapter(_runtime.Closeable):
         """Return what to do if no server listens at the provider's address, in words; empty if that is unknown."""
         return ""
 
+    def _price_share(self) -> float:
+        """Return the share of the direct price that a call costs at most, for estimates before it is made."""
+        return 1.0
+
     def _check_deadline(self, seconds: float | None) -> None:
         """Raise ``DeadlineTooShort`` if a run of so many seconds is too short for every call; None is no deadline."""
 

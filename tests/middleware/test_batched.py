@@ -20,6 +20,7 @@ from llm_council.errors import (
     AuthenticationFailed,
     BatchIncomplete,
     ConfigurationError,
+    ConnectFailed,
     ConnectionLost,
     ContentFiltered,
     CouncilError,
@@ -33,7 +34,7 @@ from llm_council.errors import (
     TimedOut,
 )
 from llm_council.middleware import Batched, Failover, Pinned, Retry
-from llm_council.middleware._batch_queue import LONGEST_WAIT
+from llm_council.middleware._batch_queue import LONGEST_WAIT, MOST_SENDS
 from llm_council.models import GenerateRequest, GenerateResponse, RetryPolicy
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.providers.batch_jobs import JobState
@@ -156,11 +157,23 @@ async def test_a_job_whose_answer_was_lost_is_found_by_listing_and_not_sent_twic
     assert len(vendor.jobs) == 1
     assert vendor.asked["send"] == 1
 
-    never_taken = Vendor(failures={"send": [error]})
-    found = await outcomes(batched(never_taken, journal.with_name("other.db")), ["a"])
-    assert type(found[0]) is type(error)
-    assert never_taken.asked["find"] == 2  # the second time once every job must be listed
-    assert not never_taken.jobs
+    not_taken = Vendor(failures={"send": [error]})
+    assert texts(await outcomes(batched(not_taken, journal.with_name("other.db")), ["a"])) == ["answer to a"]
+    assert not_taken.asked["find"] == 2  # the second time once every job must be listed
+    assert len(not_taken.jobs) == 1
+
+
+@pytest.mark.parametrize("error", [ConnectFailed("refused"), RateLimited("later", status=429, retry_after=30.0)])
+async def test_a_job_is_sent_again_while_the_vendor_cannot_take_it_and_not_for_ever(journal: Path, error: Any) -> None:
+    vendor = Vendor(failures={"send": [error] * 3})
+    passing = Time()
+    assert texts(await outcomes(batched(vendor, journal, passing), ["a"])) == ["answer to a"]
+    assert vendor.asked["find"] == 0
+    assert passing.slept.count(30.0) == (3 if isinstance(error, RateLimited) else 0)
+    vendor = Vendor(failures={"send": [error] * 100})
+    provider = batched(vendor, journal.with_name("other.db"))
+    assert texts(await outcomes(provider, ["a"])) == [type(error).__name__]
+    assert vendor.asked["send"] == MOST_SENDS
 
 
 async def test_looks_at_a_job_grow_to_a_bound_survive_failures_and_keep_to_retry_after(journal: Path) -> None:
