@@ -7,6 +7,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -116,6 +117,8 @@ _MAX_PARTS: Final = 1000
 _REDIS_TIMEOUT: Final = 2.0  # seconds for one command
 _PAUSE: Final = 5.0  # seconds without further attempts after Redis has failed
 _RETRY_DELAY: Final = 0.005  # seconds
+_REFUSED_PAUSE: Final = 0.5  # seconds without calls after a vendor's refusal that names no time
+_MAX_REFUSED_PAUSE: Final = 3600.0  # most seconds that a vendor's Retry-After is followed
 _SCHEMES: Final = ("redis", "rediss", "redis+unix", "valkey", "valkeys", "valkey+unix")
 
 
@@ -148,6 +151,7 @@ class SharedRates:
         except ImportError:
             raise MissingDependency("shared limits need: pip install 'llm-council-sdk[redis]'") from None
         self._key = key
+        self._pause_key = f"llm_council/pause/{key}"
         self._clock = clock
         self._windows: dict[str, tuple[Any, int]] = {}  # by name: the item of ``limits``, and the units of one part
         for name, rate in rates.items():
@@ -165,12 +169,25 @@ class SharedRates:
             0 if they are counted; otherwise the seconds after which to try again. None if Redis cannot be reached; it
             is not asked again for some seconds then.
         """
+        return await self._ask(partial(self._take, costs))
+
+    async def pause(self, seconds: float | None) -> None:
+        """Keep all processes that count under this name from further calls: the vendor has refused one.
+
+        Args:
+            seconds: how long, as the vendor's Retry-After says; None is half a second.
+        """
+        wait = _REFUSED_PAUSE if seconds is None or not seconds > 0 else min(seconds, _MAX_REFUSED_PAUSE)
+        await self._ask(partial(self._pause, wait))
+
+    async def _ask(self, command: Callable[[], float]) -> float | None:
+        """Return what a blocking command of Redis returns; None if Redis cannot be reached."""
         if self.is_lost and self._clock() < self._lost_until:
             return None
         # Threads of our own: a slow Redis must not use up the 40 worker threads that anyio shares.
         threads = await per_loop.get(self, "threads", lambda: anyio.CapacityLimiter(4), _do_nothing)
         try:
-            wait = await anyio.to_thread.run_sync(self._take, costs, abandon_on_cancel=True, limiter=threads)
+            wait = await anyio.to_thread.run_sync(command, abandon_on_cancel=True, limiter=threads)
         except Exception as error:  # noqa: BLE001 - redis, valkey and the socket each have their own errors
             self._lost_until = self._clock() + _PAUSE
             if not self.is_lost:
@@ -194,6 +211,9 @@ class SharedRates:
 
     def _take(self, costs: dict[str, int]) -> float:
         limiter = self._limiter = self._limiter or _connect(self._url.reveal())
+        paused = limiter.storage.storage.pttl(self._pause_key)  # milliseconds; negative without a pause
+        if paused > 0:
+            return float(paused) / 1000
         wait = 0.0
         for name, (item, units) in self._windows.items():
             if not limiter.test(item, self._key, cost=_parts(costs[name], item, units)):
@@ -206,6 +226,13 @@ class SharedRates:
                 # Another process was faster. The windows before this one keep the cost, so less passes, never more.
                 return _RETRY_DELAY
         return 0.0
+
+    def _pause(self, seconds: float) -> float:
+        limiter = self._limiter = self._limiter or _connect(self._url.reveal())
+        redis, milliseconds = limiter.storage.storage, max(1, int(seconds * 1000))
+        if redis.pttl(self._pause_key) < milliseconds:  # the longest pause counts
+            redis.set(self._pause_key, 1, px=milliseconds)
+        return seconds
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} at {self.where}>"

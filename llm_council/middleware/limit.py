@@ -15,11 +15,12 @@ from typing import Any, Final
 import anyio
 
 from llm_council._runtime import call_context, loops
-from llm_council.errors import InvalidOption, RateLimited
+from llm_council.errors import InvalidOption, ProviderError, RateLimited
 from llm_council.middleware._rates import Rate, SharedRates, Usage, Window
 from llm_council.middleware.wrapper import Wrapper
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call import pacing
 from llm_council.providers._call.bounded import seconds_for, timeout_error
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter, call, stream
@@ -46,7 +47,9 @@ class Limit(Wrapper):
     turns, so that no run waits for all calls of another.
 
     Limits with equal figures on one account (the same address and key) count together: in this process, and with
-    ``shared`` in every process that uses the same Redis, under a hash of the account.
+    ``shared`` in every process that uses the same Redis, under a hash of the account. A call that the vendor refuses
+    for its rate, or because it is overloaded, then stops the calls of all these processes for the time of its
+    Retry-After, or for half a second.
 
     Args:
         inner: the provider.
@@ -139,6 +142,9 @@ class Limit(Wrapper):
             response = await call(self.inner, request, deadline=left)
             if response.usage is not None:
                 tokens = response.usage.total_tokens
+        except ProviderError as error:
+            await self._gate.report(error)
+            raise
         finally:
             self._gate.leave(used, tokens)
         return response
@@ -156,6 +162,9 @@ class Limit(Wrapper):
                         reported = chunk.usage.total_tokens
                     yield chunk
             tokens = reported  # counts of a stream that broke off are too low: the estimate stands
+        except ProviderError as error:
+            await self._gate.report(error)
+            raise
         finally:
             self._gate.leave(used, tokens)
 
@@ -256,6 +265,11 @@ class _Gate:
             head = self._queue.head
         if head is not None:
             head.wake()
+
+    async def report(self, error: ProviderError) -> None:
+        """Let all processes pause if a vendor has refused a call for its rate, or because it is overloaded."""
+        if self._shared is not None and pacing.is_refusal(error):
+            await self._shared.pause(error.retry_after)
 
     def close(self) -> None:
         """Close the connections to Redis."""

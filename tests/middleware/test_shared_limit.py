@@ -18,10 +18,10 @@ from typing import Any
 import anyio
 import pytest
 
-from llm_council.errors import ConnectFailed, InvalidOption, MissingDependency, RateLimited, TimedOut
+from llm_council.errors import ConnectFailed, InvalidOption, MissingDependency, RateLimited, ServerFailed, TimedOut
 from llm_council.middleware import Limit
 from llm_council.models import GenerateRequest
-from llm_council.providers.base import call
+from llm_council.providers.base import call, stream
 from llm_council.testing.fakes import ScriptedProvider
 
 pytest.importorskip("limits")
@@ -176,6 +176,60 @@ async def test_tokens_are_counted_together_in_whole_parts(redis: Redis) -> None:
     assert 3500 < caught.value.retry_after <= 3600
     await here.aclose()
     await there.aclose()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_call_that_a_vendor_refuses_stops_the_calls_of_other_processes(redis: Redis, streamed: bool) -> None:
+    options: dict[str, Any] = {"shared": redis.url, "key": "house"}
+    refusing = Limit(ScriptedProvider(lambda _: RateLimited("later", retry_after=0.2)), rate="100/second", **options)
+    other = ScriptedProvider("yes")
+    there = Limit(other, rate="200/second", **options)
+    assert (await call(there, REQUEST)).text == "yes"
+    began = time.monotonic()
+    with pytest.raises(RateLimited):
+        _ = [chunk async for chunk in stream(refusing, REQUEST)] if streamed else await call(refusing, REQUEST)
+    with pytest.raises(RateLimited, match="no room within 0 s") as caught:
+        await call(Limit(other, rate="300/second", max_wait=0, **options), REQUEST)
+    assert caught.value.retry_after is not None
+    assert 0 < caught.value.retry_after <= 0.2
+    assert len(other.requests) == 1
+    assert (await call(there, REQUEST)).text == "yes"
+    assert time.monotonic() - began >= 0.199
+    for limit in (refusing, there):
+        await limit.aclose()
+
+
+@pytest.mark.parametrize(
+    ("error", "least", "most"),
+    [
+        (RateLimited("later"), 1, 500),
+        (ServerFailed("overloaded", status=529, retry_after=20.0), 19_000, 20_000),
+        (RateLimited("later", retry_after=1e9), 3_500_000, 3_600_000),
+        (ServerFailed("broken", status=500), -2, -2),
+        (RateLimited("one request above the limit", retryable=False), -2, -2),
+    ],
+)
+async def test_how_long_a_refusal_stops_all_processes(redis: Redis, error: Exception, least: int, most: int) -> None:
+    limit = Limit(ScriptedProvider(lambda _: error), rate="9/second", shared=redis.url, key="house")
+    with pytest.raises(type(error)):
+        await call(limit, REQUEST)
+    shared = limit._gate._shared
+    assert shared is not None
+    left = int(redis.send_command("PTTL", shared._pause_key).strip().removeprefix(b":"))
+    assert least <= left <= most
+    await limit.aclose()
+
+
+async def test_a_shorter_pause_does_not_end_a_longer_one(redis: Redis) -> None:
+    limit = Limit(ScriptedProvider("yes"), rate="9/second", shared=redis.url, key="house")
+    shared = limit._gate._shared
+    assert shared is not None
+    await shared.pause(30.0)
+    await shared.pause(0.1)
+    wait = await shared.take({"calls": 1})
+    assert wait is not None
+    assert 20 < wait <= 30
+    await limit.aclose()
 
 
 async def test_while_redis_is_down_the_limit_counts_alone(

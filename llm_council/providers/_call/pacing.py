@@ -32,7 +32,7 @@ from llm_council.models._attrs import copy_with
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.providers._call.pace import Pace, SentCall
 
-__all__ = ["Pacer", "current"]
+__all__ = ["Pacer", "current", "is_refusal"]
 
 OVERLOADED = (503, 529)
 """Statuses of a server that is overloaded: 503 of RFC 9110, section 15.6.4, and 529 of Anthropic."""
@@ -216,7 +216,7 @@ class _Gate:
 
     def leave_after(self, call: SentCall, error: BaseException) -> None:
         """Count a call that ended with an error or a cancellation."""
-        if _is_refusal(error):
+        if is_refusal(error):
             now = self._pacer._clock()
             is_news = self.pace.refused(call, now, error.retry_after)
             if isinstance(error, RateLimited) or self.pace.refused_in_a_row <= PATIENCE:
@@ -268,7 +268,7 @@ def current() -> Pacer | None:
     return _current.get()
 
 
-def _is_refusal(error: BaseException) -> TypeGuard[ProviderError]:
+def is_refusal(error: BaseException) -> TypeGuard[ProviderError]:
     """Return True if a vendor refused a call for its rate, or because it is overloaded."""
     if isinstance(error, RateLimited):
         return error.retryable  # False for one request above a whole limit: no pace helps it
