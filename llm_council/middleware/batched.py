@@ -25,6 +25,7 @@ from llm_council.models._attrs import copy_with
 from llm_council.models.limits import Timeouts
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call import second_way
 from llm_council.providers._call.bounded import cancellable
 from llm_council.providers._call.fitting import fits_requests
 from llm_council.providers.base import ProviderAdapter, call
@@ -102,6 +103,7 @@ class Batched(Wrapper):
         self._timeouts = Timeouts(total=None)  # the limit of a direct call is too short for a job
         self.price_share = jobs.price
         self._model = model
+        self._adapter = adapter
         self._identity = inner.cache_identity()
         self._settings = BatchSettings(
             name=self.name,
@@ -117,8 +119,11 @@ class Batched(Wrapper):
     @cancellable
     @fits_requests
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Wait for the outcome of a batch job."""
+        """Wait for the outcome of a batch job; a refused schema goes into one more job, in the prompt."""
         self._refuse_short_time(request)
+        return await second_way.ask(self._adapter, request, self._from_job)
+
+    async def _from_job(self, request: GenerateRequest) -> GenerateResponse:
         asked = request if self._model is None else copy_with(request, model=self._model)
         place = await self._settings.jobs.prepare(asked)
         queue = await per_loop.get(self, "queue", partial(BatchQueue, self._settings), BatchQueue.aclose)

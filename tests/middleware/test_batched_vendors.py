@@ -20,6 +20,7 @@ from llm_council import Budget, Council
 from llm_council.errors import BatchIncomplete, CouncilError, DeadlineTooShort, RequestRejected
 from llm_council.middleware import Batched, Retry
 from llm_council.models import GenerateRequest, GenerateResponse, RetryPolicy, StructuredOutput
+from llm_council.providers._call import second_way
 from llm_council.providers.anthropic import AnthropicProvider
 from llm_council.providers.base import ProviderAdapter, call
 from llm_council.providers.gateways import MistralProvider
@@ -138,6 +139,25 @@ async def test_an_answer_with_a_schema_is_that_of_a_direct_call(speaks: str, tmp
     wanted = StructuredOutput(json_schema=schema, name="n")
     answer = await call(provider, GenerateRequest(prompt="What is 7?", structured_output=wanted))
     assert json.loads(answer.text or "") == {"n": 7}
+
+
+async def test_a_refused_schema_stands_in_the_prompt_of_one_more_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(second_way, "_refused", {})  # what this process remembers
+
+    def said(request: GenerateRequest) -> Any:
+        if request.structured_output is not None:
+            return Refuse(status=400, message="Invalid schema for response_format: too deep")
+        return '{"n": 7}' if "JSON" in str(request.messages) else "no JSON"
+
+    vendor = FakeBatchVendor("openai", said)
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}, "deep": {}}, "required": ["n"]}
+    request = GenerateRequest(prompt="Which?", structured_output=StructuredOutput(json_schema=schema, strict=False))
+    answer = await call(batched(vendor, "openai", tmp_path / "jobs.db"), request)
+    assert answer.text == '{"n": 7}'
+    assert [(change.field, change.action) for change in answer.adjustments] == [("structured_output", "emulated")]
+    assert len(vendor.jobs) == 2
 
 
 async def test_a_council_of_a_vendor_runs_in_jobs(speaks: str, tmp_path: Path) -> None:
