@@ -22,7 +22,7 @@ from llm_council.testing.servers._vendor import FakeVendor, obliging
 __all__ = ["FakeBatchVendor", "FakeJob"]
 
 
-@attrs.define(kw_only=True, eq=False)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class FakeJob:
     """A job of a fake vendor.
 
@@ -56,6 +56,9 @@ class FakeJob:
     def is_running(self) -> bool:
         """True until the job has a final state."""
         return self.state in ("running", "cancelling")
+
+    def __repr__(self) -> str:
+        return f"<FakeJob {self.id} {self.state}, {len(self.answered)} of {len(self.calls)} calls done>"
 
 
 class FakeBatchVendor(FakeVendor):
