@@ -150,8 +150,8 @@ class BatchJobs(ABC):
         Args:
             reference: our name for the job.
             total: the number of its calls.
-            since: Unix seconds shortly before the job was sent. Older jobs are not looked at, with some minutes of
-                tolerance for differing clocks.
+            since: Unix seconds shortly before the job was sent. Older jobs are not looked at, with some tolerance for
+                differing clocks.
 
         Raises:
             ProviderError: the jobs could not be listed.

@@ -171,13 +171,16 @@ async def test_openais_list_is_read_page_by_page_until_the_jobs_are_too_old():
         metadata = {"llm_council_reference": reference}
         return {**OPENAI_BATCH, "id": name, "created_at": created, "metadata": metadata}
 
+    day = 86_400
+    newest = [row("batch_9", 10 * day, "other"), row("batch_8", 9 * day, "ref1")]
+    older = [row("batch_7", 8 * day + 1, "ref1"), row("batch_6", 8 * day - 1, "ref1")]
     script = Script(
-        ok({"object": "list", "data": [row("batch_9", 5000, "other"), row("batch_8", 4000, "ref1")], "has_more": True}),
-        ok({"object": "list", "data": [row("batch_7", 3900, "ref1"), row("batch_6", 100, "ref1")], "has_more": True}),
+        ok({"object": "list", "data": newest, "has_more": True}),
+        ok({"object": "list", "data": older, "has_more": True}),
         ok({"object": "list", "data": [row("batch_5", 90, "ref1")], "has_more": True}),
     )
-    found = await script.jobs(OpenAIProvider, "gpt-4.1").find("ref1", total=2, since=4000.0)
-    assert [job.job for job in found] == ["batch_7", "batch_8"]  # clocks may differ by five minutes
+    found = await script.jobs(OpenAIProvider, "gpt-4.1").find("ref1", total=2, since=9.0 * day)
+    assert [job.job for job in found] == ["batch_7", "batch_8"]  # clocks may differ by a day
     assert script.sent() == [
         ("GET", "https://api.openai.com/v1/batches?limit=100"),
         ("GET", "https://api.openai.com/v1/batches?limit=100&after=batch_8"),

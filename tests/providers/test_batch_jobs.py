@@ -21,7 +21,16 @@ from llm_council.errors import (
     RequestRejected,
     ServerFailed,
 )
-from llm_council.models import Cost, GenerateRequest, GenerateResponse, StructuredOutput, Tool, ToolCall
+from llm_council.models import (
+    Cost,
+    GenerateRequest,
+    GenerateResponse,
+    Limits,
+    Message,
+    StructuredOutput,
+    Tool,
+    ToolCall,
+)
 from llm_council.providers.anthropic import AnthropicProvider
 from llm_council.providers.batch_jobs import JobState, custom_id, new_reference, split_custom_id
 from llm_council.providers.compatible import OpenAICompatibleProvider
@@ -320,7 +329,7 @@ async def test_a_job_is_found_by_its_reference_among_others(speaks):
         (found,) = await jobs.find(reference, total=2, since=now[0] - 80)
         assert (found.job, found.is_certain) == (job, True)
     assert await jobs.find(new_reference(), total=2, since=now[0] - 80) == ()
-    assert await jobs.find(references[0], total=2, since=now[0] + 3600) == ()
+    assert await jobs.find(references[0], total=2, since=now[0] + 90_000) == ()
 
 
 async def test_both_jobs_of_a_reference_are_found_the_oldest_first(speaks):
@@ -354,6 +363,7 @@ async def test_a_running_job_of_anthropic_is_found_by_its_size_until_it_ends():
     assert (found.job, found.is_certain) == (job, False)
     assert await jobs.find(reference, total=4, since=since) == ()
     assert len(await jobs.find(new_reference(), total=3, since=since)) == 1  # it may be that one
+    assert await jobs.find(reference, total=3, since=since + 7200) == ()
     vendor.finish()
     (found,) = await jobs.find(reference, total=3, since=since)
     assert found.is_certain
@@ -371,6 +381,32 @@ async def test_a_job_whose_id_was_not_read_is_found(speaks, spoiled):
     assert found.is_certain
     assert [outcome.text for outcome in (await read(jobs, found.job, calls)).values()] == ["It is 1.", "It is 0."]
     assert set(vendor.paid.values()) == {1}
+
+
+async def test_jobs_go_over_the_transport_that_a_provider_has_by_itself(speaks):
+    vendor = FakeBatchVendor(speaks, told, key=KEY)
+    cls, model = PROVIDERS[speaks]
+    with vendor.serve():
+        async with cls(base_url=vendor.url, api_key=KEY, default_model=model) as provider:
+            jobs, reference, calls = provider.batch_jobs(), new_reference(), asked(3)
+            job = await jobs.send(calls, reference)
+            assert [found.job for found in await jobs.find(reference, total=3, since=vendor.clock() - 1)] == [job]
+            await ended(jobs, job)
+            assert {call: found.text for call, found in (await read(jobs, job, calls)).items()} == {
+                call: told(request_of(call)) for call in calls
+            }
+
+
+def request_of(call):
+    return GenerateRequest(messages=[Message("user", f"What is {call}?")])
+
+
+async def test_a_list_with_large_jobs_of_others_is_read(speaks):
+    vendor = FakeBatchVendor(speaks, told, polls=0)
+    jobs, reference = jobs_of(vendor, speaks, limits=Limits(body=30_000)), new_reference()
+    job = await jobs.send(asked(1), reference)
+    vendor.jobs[job].facts["inline"] = "x" * 40_000
+    assert [found.job for found in await jobs.find(reference, total=1, since=vendor.clock() - 1)] == [job]
 
 
 async def test_the_outcomes_of_a_running_job_are_refused(speaks):

@@ -21,6 +21,7 @@ from llm_council.transports import HttpRequest
 __all__ = ["AnthropicBatchJobs"]
 
 _PATH = "/v1/messages/batches"
+_CLOCKS = 3600.0  # seconds by which our clock and the vendor's may differ, where only time and size tell jobs apart
 _GAVE_UP = {"expired": "expired", "canceled": "cancelled"}
 
 
@@ -51,11 +52,12 @@ class AnthropicBatchJobs(HttpBatchJobs):
         jobs = [read_job(need_object(row, "$.data")) for row in need_list(page.get("data"), "$.data")]
         return jobs, jobs[-1].id if jobs and page.get("has_more") else None
 
-    async def _carries(self, job: Job, reference: str, total: int) -> bool | None:
+    async def _carries(self, job: Job, reference: str, total: int, since: float) -> bool | None:
         if job.status.total != total:
             return None
         if job.status.state is JobState.RUNNING:
-            return False
+            is_too_old = job.created is not None and job.created < since - _CLOCKS
+            return None if is_too_old else False
         for result in job.results:
             async with aclosing(self._lines(result)) as lines:
                 async for line in lines:

@@ -45,7 +45,8 @@ __all__ = ["EncodedCall", "HttpBatchJobs", "Job", "Outcome", "ResultLine", "need
 
 _SECONDS = 60.0  # for a small request: a status, a page of a list
 _SECONDS_TO_SEND = 900.0  # for the calls of a job
-_CLOCKS = 300.0  # seconds by which our clock and the vendor's may differ
+_CLOCKS = 86_400.0  # seconds by which our clock and the vendor's may differ
+_LARGER = 16  # times the limit of a reply: pages of a list may hold the inline results of other programs' jobs
 _PAGES = 1000  # of a list of jobs
 _LONGEST_ID = "x" * 64
 
@@ -191,14 +192,14 @@ class HttpBatchJobs(BatchJobs):
                 jobs, cursor = await self._page(cursor, oldest)
                 recent = [job for job in jobs if job.created is None or job.created >= oldest]
                 for job in recent:
-                    is_certain = await self._carries(job, reference, total)
+                    is_certain = await self._carries(job, reference, total, since)
                     if is_certain is not None:
                         found.append((job.created or 0.0, FoundJob(job=job.id, is_certain=is_certain)))
                 if cursor is None or (self._NEWEST_FIRST and jobs and not recent):
                     break
         return tuple(job for _, job in sorted(found, key=lambda item: item[0]))
 
-    async def _carries(self, job: Job, reference: str, total: int) -> bool | None:
+    async def _carries(self, job: Job, reference: str, total: int, since: float) -> bool | None:
         """Return True if a job carries a reference, False if it may carry it, and None if it does not."""
         return True if job.reference == self._name_of(reference) else None
 
@@ -312,11 +313,11 @@ class HttpBatchJobs(BatchJobs):
     ) -> dict[str, Any]:
         """Send a small request, and return the JSON object of its reply."""
         body = b"" if value is None else dumps(value)
-        reply = await self._request(method, path, body, headers=headers)
-        return self._object(reply)
+        return await self._object(await self._request(method, path, body, headers=headers))
 
-    def _object(self, reply: HttpReply) -> dict[str, Any]:
-        return need_object(loads(reply.body, self._provider._limits, content_type=reply.content_type), "$")
+    async def _object(self, reply: HttpReply) -> dict[str, Any]:
+        read = partial(loads, reply.body, self._provider._limits, content_type=reply.content_type)
+        return need_object(await run_large(len(reply.body), read), "$")
 
     async def _request(
         self,
@@ -346,11 +347,10 @@ class HttpBatchJobs(BatchJobs):
         plain = {"Content-Type": "application/json"} if body else {}
         signed = provider._signed({**plain, **(headers or {})})
         http = HttpRequest(method=method, url=url or provider._url(path), headers=signed, body=body)
+        limits = attrs.evolve(provider._limits, body=provider._limits.body * _LARGER)
         reply: HttpReply | None = None
         with anyio.move_on_after(seconds):
-            reply = await provider._transport.send(
-                http, limits=provider._limits, timeouts=provider._timeouts, deadline=seconds
-            )
+            reply = await provider._transport.send(http, limits=limits, timeouts=provider._timeouts, deadline=seconds)
         if reply is None:
             raise timeout_error(provider.name, seconds)
         if reply.status >= 400:
@@ -362,7 +362,7 @@ class HttpBatchJobs(BatchJobs):
     ) -> dict[str, Any]:
         """Send the calls of a job, and return the JSON object of the reply."""
         reply = await self._request(method, path, body, headers=headers, seconds=_SECONDS_TO_SEND, url=url)
-        return self._object(reply)
+        return await self._object(reply)
 
     def _get(self, path: str) -> HttpRequest:
         provider = self._provider
