@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
-import hashlib
-import os
-import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from uuid import uuid4
 
 import anyio
 
 from llm_council import _runtime
 from llm_council.batch._columns import Column, check_names, open_batch
 from llm_council.batch._fields import fields_for
+from llm_council.batch._worker_councils import CouncilRecipe
 from llm_council.errors import CouncilError, InvalidOption
 from llm_council.models import Plan
 from llm_council.models._attrs import is_int
@@ -28,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["CouncilMapper"]
 
 _CONCURRENCY: Final = 16  # runs at once in each batch
-_COUNCILS: Final = 8  # councils that a worker process holds
 
 
 class _Council(Protocol):
@@ -89,8 +83,7 @@ class CouncilMapper:
         plan = council.plan("(a task of the batch)", subagent, **options)
         self._fields = fields_for(columns, plan.schema)
         self._council: _Council | None = council
-        self._recipe: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
-        self._key: str | None = None
+        self._recipe: CouncilRecipe | None = None
         self._task, self._subagent, self._options = task, subagent, options
         self._concurrency = _CONCURRENCY if concurrency is None else concurrency
 
@@ -145,9 +138,10 @@ class CouncilMapper:
         """Return the council: the given one where the mapper was made, elsewhere the one of this process."""
         if self._council is not None:
             return self._council
-        if self._recipe is None or self._key is None:
+        if self._recipe is None:
             raise LookupError("a mapper from a pickle has a recipe")
-        return _council_of_process(self._key, *self._recipe)
+        council: _Council = self._recipe.council()
+        return council
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the names of the council, its configuration and the options; no key is in the pickle.
@@ -156,12 +150,8 @@ class CouncilMapper:
             TypeError: the council holds adapter instances, or a key outside the fields for keys.
         """
         if self._recipe is None and self._council is not None:
-            make, arguments = self._council.__reduce__()[:2]
-            # Not the council itself: unpickling would make one for each copy of the mapper.
-            self._recipe = make, arguments
-            self._key = _key_of(self._recipe)
-        state = {**vars(self), "_council": None}
-        return _from_pickle, (type(self), state)
+            self._recipe = CouncilRecipe.of(self._council)
+        return _from_pickle, (type(self), {**vars(self), "_council": None})
 
     def __repr__(self) -> str:
         where = "" if self._council is None else f"{self._council!r}, "
@@ -176,47 +166,6 @@ def _from_pickle(kind: type[CouncilMapper], state: dict[str, Any]) -> CouncilMap
 
 def _no_text(task: object) -> CouncilError:
     return InvalidOption(f"task: expected a text, got {type(task).__name__}")
-
-
-def _key_of(recipe: tuple[Callable[..., Any], tuple[Any, ...]]) -> str:
-    """Return a key that is the same for equal councils, so that datasets finds the cached results of a mapper."""
-    try:
-        return hashlib.sha256(pickle.dumps(recipe)).hexdigest()
-    except (pickle.PicklingError, AttributeError, TypeError):  # cloudpickle and dill take more than pickle does
-        return uuid4().hex
-
-
-_councils: dict[str, _Council] = {}
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_councils.clear)  # a forked worker makes its own, and closes them
-
-
-def _council_of_process(key: str, make: Callable[..., _Council], arguments: tuple[Any, ...]) -> _Council:
-    """Return the council with this key; make it on first use."""
-    council = _councils.get(key)
-    if council is None:
-        if not _councils:
-            _at_exit(_close_councils)
-        while len(_councils) >= _COUNCILS:  # a worker may serve for weeks; a council that is collected closes itself
-            _councils.pop(next(iter(_councils)), None)
-        council = _councils.setdefault(key, make(*arguments))  # of two threads, one makes a council in vain
-    return council
-
-
-def _at_exit(function: Callable[[], None]) -> None:
-    """Call a function at the exit of this process; those that multiprocessing forked know no atexit."""
-    atexit.register(function)
-    for name in ("multiprocessing", "multiprocess"):  # the second is that of datasets
-        process, util = sys.modules.get(f"{name}.process"), sys.modules.get(f"{name}.util")
-        if process is not None and util is not None and process.parent_process() is not None:
-            util.Finalize(None, function, exitpriority=10)
-
-
-def _close_councils() -> None:
-    while _councils:
-        _, council = _councils.popitem()
-        with suppress(CouncilError):
-            council.close()
 
 
 def _is_dask_guessing() -> bool:

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from llm_council import Budget, Council, CouncilConfig, CouncilMapper, errors
-from llm_council.batch import mapper as mapper_module
+from llm_council.batch import _worker_councils as worker_councils
 from llm_council.models import GenerateRequest
 from llm_council.testing.fakes import ScriptedProvider
 
@@ -185,22 +185,22 @@ async def test_a_loop_that_runs_awaits_the_mapper(mapper: CouncilMapper) -> None
 
 
 def test_copies_from_pickles_share_one_council_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapper_module, "_councils", {})
+    monkeypatch.setattr(worker_councils, "_councils", {})
     written = pickle.dumps(CouncilMapper(council(), "q", columns=COLUMNS))
     other = pickle.dumps(CouncilMapper(council(budget=Budget(calls=9)), "q"))
     for copy in (written, written, other):
         (row,) = pickle.loads(copy)([{"q": "a"}])
         assert row["status"] == "completed"
-    assert len(mapper_module._councils) == 2
-    mapper_module._close_councils()
-    assert mapper_module._councils == {}
+    assert len(worker_councils._councils) == 2
+    worker_councils.close_councils()
+    assert worker_councils._councils == {}
 
 
 def test_a_worker_holds_a_bounded_number_of_councils(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapper_module, "_councils", {})
+    monkeypatch.setattr(worker_councils, "_councils", {})
     for calls in range(1, 12):
         pickle.loads(pickle.dumps(CouncilMapper(council(budget=Budget(calls=calls)), "q")))([{"q": "a"}])
-    assert len(mapper_module._councils) == mapper_module._COUNCILS
+    assert len(worker_councils._councils) == worker_councils._MOST
 
 
 def test_equal_mappers_have_equal_pickles() -> None:
