@@ -39,6 +39,7 @@ _COMMANDS = {
     "eval": ("_eval", "Measure whether a council pays on your tasks."),
     "grade": ("_eval", "Say whether the answer of a stored run is right."),
     "serve": ("_serve", "Serve a council to programs that speak OpenAI's Chat Completions."),
+    "mcp": ("_serve", "Serve a council to agents, through the Model Context Protocol."),
     "doctor": ("_commands", "Check providers and this installation."),
     "providers": ("_commands", "List the providers."),
     "strategies": ("_commands", "List the strategies."),

@@ -15,13 +15,12 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_council.council import Council
 from llm_council.errors import CouncilError
 from llm_council.models import Budget, Status
 from llm_council.results import CouncilResult
-from llm_council.serve.access import Access, Key, check_origin
+from llm_council.serve.access import Access, Key
 from llm_council.serve.chat import (
     ChatRequest,
     RequestRefused,
@@ -35,6 +34,7 @@ from llm_council.serve.chat import (
     refusal_of,
     word_chunk,
 )
+from llm_council.serve.guard import Guard, refuse
 from llm_council.serve.words import FinalWords
 from llm_council.strategies import list_strategies
 
@@ -42,45 +42,6 @@ __all__ = ["MOST_BYTES", "make_app"]
 
 MOST_BYTES: Final = 32 * 2**20
 """The largest body of a request, in which files are base64."""
-
-_HEADERS: Final = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-)
-
-
-class _Guard:
-    """Checks host and origin of each request, and adds headers that keep browsers from guessing.
-
-    Args:
-        app: the application.
-        hosts: the values of ``Host`` that are ours.
-    """
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
-        self._app = app
-        self._hosts = hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
-            await send(message)
-
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        try:
-            check_origin(headers, self._hosts)
-        except RequestRefused as refused:
-            await _refuse(refused)(scope, receive, with_headers)
-            return
-        await self._app(scope, receive, with_headers)
 
 
 def make_app(council: Council, access: Access, hosts: frozenset[str]) -> Starlette:
@@ -142,7 +103,7 @@ def make_app(council: Council, access: Access, hosts: frozenset[str]) -> Starlet
             Route("/v1/models/{name:path}", one_model),
             Route("/v1/chat/completions", chat, methods=["POST"]),
         ],
-        middleware=[Middleware(_Guard, hosts=hosts)],
+        middleware=[Middleware(Guard, hosts=hosts)],
         exception_handlers={CouncilError: _on_error, 404: _on_unknown, 405: _on_unknown, ClientDisconnect: _on_gone},
         lifespan=lifespan,
     )
@@ -272,21 +233,14 @@ async def _read_json(request: Request) -> Any:
         raise RequestRefused("the body is no JSON") from None
 
 
-def _refuse(refused: RequestRefused) -> Response:
-    headers = {} if refused.retry_after is None else {"retry-after": str(max(1, round(refused.retry_after)))}
-    if refused.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    return JSONResponse(error_body(refused), status_code=refused.status, headers=headers)
-
-
 async def _on_error(_: Request, error: Exception) -> Response:
-    return _refuse(refusal_of(error)) if isinstance(error, CouncilError) else Response(status_code=500)
+    return refuse(refusal_of(error)) if isinstance(error, CouncilError) else Response(status_code=500)
 
 
 async def _on_unknown(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     words = f"{request.method} {request.url.path:.80} is not served: see /v1/models and /v1/chat/completions"
-    return _refuse(RequestRefused(words, status=status))
+    return refuse(RequestRefused(words, status=status))
 
 
 async def _on_gone(_: Request, __: Exception) -> Response:

@@ -13,14 +13,14 @@ from typing import Final
 
 import attrs
 import uvicorn
+from starlette.types import ASGIApp
 
-from llm_council.council import Council
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import strict_init
 from llm_council.serve.access import Access, Key, read_keys
-from llm_council.serve.app import make_app
+from llm_council.serve.guard import Guard
 
-__all__ = ["DEFAULT_PORT", "Serving", "bind", "serve"]
+__all__ = ["DEFAULT_PORT", "Serving", "all_keys", "bind", "guarded", "hosts_of", "serve"]
 
 DEFAULT_PORT: Final = 8642
 TOKEN_VARIABLE: Final = "LLM_COUNCIL_SERVE_TOKEN"  # noqa: S105 - the name of a variable
@@ -124,19 +124,16 @@ def owner_key() -> Key:
     return Key(name=_OWNER, secret=given or secrets.token_urlsafe(24), per_minute=6_000)
 
 
-def serve(council: Council, serving: Serving, listening: socket.socket, keys: Sequence[Key]) -> None:
-    """Serve until the process is told to stop (SIGINT or SIGTERM).
+def serve(app: ASGIApp, serving: Serving, listening: socket.socket) -> None:
+    """Serve an application until the process is told to stop (SIGINT or SIGTERM).
 
     Running requests then have ``Serving.grace`` seconds to end. What is cut off then can be resumed, if it is stored.
 
     Args:
-        council: the council, which is closed at the end.
+        app: the application.
         serving: how to serve.
         listening: the socket.
-        keys: the keys.
     """
-    port = listening.getsockname()[1]
-    app = make_app(council, Access(keys), hosts_of(serving, port))
     config = uvicorn.Config(
         app,
         log_level=logging.WARNING,
@@ -150,6 +147,11 @@ def serve(council: Council, serving: Serving, listening: socket.socket, keys: Se
         lifespan="on",
     )
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def guarded(app: ASGIApp, serving: Serving, listening: socket.socket, keys: Sequence[Key]) -> ASGIApp:
+    """Return an application behind checks of host, origin and key."""
+    return Guard(app, hosts_of(serving, listening.getsockname()[1]), Access(keys))
 
 
 def all_keys(serving: Serving) -> tuple[Key, ...]:
