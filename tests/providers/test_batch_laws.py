@@ -25,6 +25,8 @@ from llm_council.providers.gemini import GeminiProvider
 from llm_council.providers.openai import OpenAIProvider
 from llm_council.testing._mirrors import batch_jobs as mirror
 
+pytestmark = pytest.mark.slow
+
 VENDORS = ["anthropic", "gemini", "mistral", "openai"]
 PROVIDERS = [AnthropicProvider, GeminiProvider, MistralProvider, OpenAIProvider]
 READ_JOB = {

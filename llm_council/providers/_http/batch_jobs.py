@@ -237,6 +237,7 @@ class HttpBatchJobs(BatchJobs):
                     request = left.pop(call, None)
                     if request is not None:
                         yield call, await self._outcome(line, request, ended)
+                        await anyio.lowlevel.checkpoint()  # a piece of the file may hold hundreds of answers
         for call, request in left.items():
             yield call, self._described(self._unanswered(ended), request)
 
@@ -252,15 +253,15 @@ class HttpBatchJobs(BatchJobs):
 
     async def _decode(self, line: ResultLine, request: GenerateRequest) -> GenerateResponse:
         provider = self._provider
-        call, adjustments = await self._encode(request)
+        asked, adjustments = await self._fit(request)
         headers = {"x-request-id": line.request_id} if line.request_id else {}
-        decoded = provider._decode(line.body, call.asked, HttpReply(status=200, headers=headers))
+        decoded = provider._decode(line.body, asked, HttpReply(status=200, headers=headers))
         size = len(decoded.text or "")
-        response = await run_large(size, partial(provider._restorer(request, call.asked).restore, decoded))
+        response = await run_large(size, partial(provider._restorer(request, asked).restore, decoded))
         response = returns.require_answer(response, name=provider.name)
         response = copy_with(
             response,
-            model=response.model or call.asked.model,
+            model=response.model or asked.model,
             adjustments=adjustments + response.adjustments,
             cost=copy_with(response.cost or Cost(), share=self.price),
         )
