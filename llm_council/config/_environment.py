@@ -53,7 +53,7 @@ _SETTINGS: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
 }
 
 # Variables that other modules read, without the prefix.
-_OTHERS = ("CONFIG", "ALLOW_HTTP", "REDIS_URL", "LOCAL_MODEL", "NO_PLUGINS", "RECORD")
+_OTHERS = ("CONFIG", "ALLOW_HTTP", "REDIS_URL", "LOCAL_MODEL", "NO_PLUGINS", "RECORD", "SERVE_TOKEN")
 
 KNOWN = frozenset([*_SETTINGS, *(PREFIX + name for name in _OTHERS)])
 """Every variable of this package."""

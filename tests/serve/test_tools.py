@@ -56,7 +56,7 @@ def council_of(tmp_path: Path | None = None, **options: Any) -> Council:
 async def test_tools_have_schemas_and_descriptions_for_models() -> None:
     async with Client(make_server(council_of())) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-    assert list(tools) == ["convene", "follow_up", "get_run", "list_roles", "list_councils"]
+    assert sorted(tools) == ["convene", "follow_up", "get_run", "list_councils", "list_roles"]
     convene = tools["convene"]
     assert convene.input_schema["required"] == ["task"]
     assert "ctx" not in json.dumps(convene.input_schema)
