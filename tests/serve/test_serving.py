@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from llm_council.errors import InvalidOption
+from llm_council.store import Store
 
 pytestmark = pytest.mark.serve
 
@@ -93,3 +94,55 @@ def test_the_command_serves_stores_and_ends_when_it_is_told_to(tmp_path: Path) -
     assert "runs are stored in" in err
     assert token not in err
     assert "Traceback" not in err
+
+
+SEATED = '''
+"""Run the command with three scripted seats; the first argument is how long they think."""
+import sys
+from llm_council.providers import registry
+from llm_council.testing.fakes import ScriptedProvider
+from llm_council.cli import main
+
+delay, *sys.argv[1:] = sys.argv[1:]
+script = {"draft": "I think so.", "critique": "A: fine", "synthesise": "The final answer is here."}
+seats = {name: ScriptedProvider(script, name=name, delay=float(delay)) for name in ("ann", "bob", "cy")}
+with registry.overriding(**seats):
+    main()
+'''
+
+
+def test_a_run_of_a_killed_server_can_be_resumed(tmp_path: Path) -> None:
+    (tmp_path / "start.py").write_text(SEATED)
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "XDG_DATA_HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path),
+    }
+    store = str(tmp_path / "runs.db")
+
+    def start(delay: str, *words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(tmp_path / "start.py"), delay, *words]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    with start("30", "serve", "-p", "ann,bob,cy", "--port", "0", "--store", store) as running:
+        try:
+            assert running.stdout is not None
+            url = running.stdout.readline().split()[1]
+            token = running.stdout.readline().split()[1]
+            body = {"model": "council", "messages": [{"role": "user", "content": "2+2?"}], "stream": True}
+            headers = {"authorization": f"Bearer {token}"}
+            with httpx.stream("POST", f"{url}/chat/completions", json=body, headers=headers, trust_env=False) as reply:
+                assert next(reply.iter_lines()).startswith("data: ")
+                end = time.monotonic() + 20
+                while not any(run.in_flight for run in Store(store).runs_sync()):
+                    assert time.monotonic() < end, "no call was stored"
+                    time.sleep(0.05)
+                running.kill()
+        finally:
+            running.kill()
+            running.wait(20)
+    with start("0", "resume", "last", "--store", store) as resumed:
+        out, err = resumed.communicate(timeout=60)
+    assert resumed.returncode == 0, err
+    assert "The final answer is here." in out
