@@ -204,9 +204,19 @@ async def test_openais_list_is_read_page_by_page_until_the_jobs_are_too_old():
 )
 def test_openais_states(word, state):
     counts = {"total": 5, "completed": 3, "failed": 1}
-    job = read_openai({**OPENAI_BATCH, "status": word, "request_counts": counts})
+    job = read_openai({**OPENAI_BATCH, "status": word, "request_counts": counts, "output_file_id": "file-out"})
     assert job.status == JobStatus(state=state, total=5, done=3, failed=1)
-    assert (job.reference, job.created, job.results) == ("ref1", 1711471533, ())
+    assert (job.reference, job.created, job.results) == ("ref1", 1711471533, ("file-out",))
+
+
+def test_a_finished_job_whose_files_are_not_named_yet_goes_on():
+    counts = {"total": 5, "completed": 3, "failed": 0}
+    unnamed = {**OPENAI_BATCH, "status": "completed", "request_counts": counts}
+    assert read_openai(unnamed).status.state is JobState.RUNNING
+    nothing = {**counts, "completed": 0}
+    assert read_openai({**unnamed, "request_counts": nothing}).status.state is JobState.ENDED
+    assert read_mistral({**MISTRAL_JOB, "status": "SUCCESS", "succeeded_requests": 2}).status.state is JobState.RUNNING
+    assert read_mistral({**MISTRAL_JOB, "status": "SUCCESS"}).status.state is JobState.ENDED
 
 
 LINE = {"custom_id": "ref1_a", "error": None}
@@ -391,6 +401,24 @@ async def test_anthropics_results_are_in_one_file():
     assert (found["b"].text, found["b"].usage.output_tokens) == ("Four.", 36)
     assert (type(found["a"]), found["a"].status, found["a"].retryable) == (ServerFailed, 529, True)
     assert found["a"].request_id == "req_1"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"type": "error", "error": {"type": "invalid_request_error", "message": "bad"}}, RequestRejected),
+        ({"type": "invalid_request_error", "message": "bad"}, RequestRejected),
+        ({"type": "invalid_request", "message": "bad"}, RequestRejected),
+        ({"type": "error", "error": {"type": "rate_limit_error", "message": "bad"}}, RateLimited),
+        ({"type": "error", "error": {"type": "api_error", "message": "bad"}}, ServerFailed),
+        ({"type": "error", "error": {"type": "a_type_of_tomorrow", "message": "bad"}}, ServerFailed),
+    ],
+)
+def test_anthropics_errors_of_single_calls(error, kind):
+    jobs = AnthropicProvider(api_key="sk-house").batch_jobs()
+    line = jobs._read_line({"custom_id": "ref1_a", "result": {"type": "errored", "error": error}})
+    assert type(line.error) is kind
+    assert "bad" in line.error.message
 
 
 @pytest.mark.parametrize(

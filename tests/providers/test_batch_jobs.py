@@ -86,9 +86,9 @@ def told(request):
     return f"It is {number_in(request)}."
 
 
-async def read(jobs, job, calls):
-    """Return the outcomes by call; no call may have two."""
-    found = {}
+async def read(jobs, job, calls, found=None):
+    """Return the outcomes by call, also in ``found``; no call may have two."""
+    found = {} if found is None else found
     async with aclosing(jobs.outcomes(job, calls)) as outcomes:
         async for call, outcome in outcomes:
             assert call not in found
@@ -408,6 +408,23 @@ async def test_a_list_with_large_jobs_of_others_is_read(speaks):
     job = await jobs.send(asked(1), reference)
     vendor.jobs[job].facts["inline"] = "x" * 40_000
     assert [found.job for found in await jobs.find(reference, total=1, since=vendor.clock() - 1)] == [job]
+
+
+@pytest.mark.parametrize("spoiled", [Refuse(status=502, message="bad gateway"), Cut(share=0.5)])
+async def test_results_that_could_not_be_read_to_their_end_are_read_again(speaks, spoiled):
+    vendor = FakeBatchVendor(speaks, told, polls=0)
+    jobs, calls = jobs_of(vendor, speaks), asked(20)
+    job = await jobs.send(calls, new_reference())
+    vendor.on_results = spoiled
+    before = {}
+    with pytest.raises((ServerFailed, ConnectionLost)) as caught:
+        await read(jobs, job, calls, before)
+    assert caught.value.retryable
+    assert caught.value.provider == speaks
+    found = {call: outcome.text for call, outcome in (await read(jobs, job, calls)).items()}
+    assert found.keys() == calls.keys()
+    assert {call: outcome.text for call, outcome in before.items()}.items() <= found.items()
+    assert (len(before) > 5) == isinstance(spoiled, Cut)
 
 
 async def test_the_outcomes_of_a_running_job_are_refused(speaks):

@@ -134,7 +134,7 @@ class GeminiBatchJobs(HttpBatchJobs):
         custom = line.get("key")
         if not isinstance(custom, str):
             raise malformed("$.key", "a string", custom)
-        error = line.get("error")
+        error = line.get("error", line.get("status"))  # the guide calls it a "status object"
         if isinstance(error, dict):
             if error.get("code") == _CANCELLED:
                 return ResultLine(custom_id=custom, gave_up="cancelled")

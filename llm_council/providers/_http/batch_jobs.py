@@ -41,7 +41,7 @@ from llm_council.providers.batch_jobs import (
 )
 from llm_council.transports import HttpReply, HttpRequest
 
-__all__ = ["EncodedCall", "HttpBatchJobs", "Job", "Outcome", "ResultLine", "need_id", "unix_seconds"]
+__all__ = ["EncodedCall", "HttpBatchJobs", "Job", "Outcome", "ResultLine", "awaits_results", "need_id", "unix_seconds"]
 
 _SECONDS = 60.0  # for a small request: a status, a page of a list
 _SECONDS_TO_SEND = 900.0  # for the calls of a job
@@ -451,6 +451,11 @@ _WHY = {
 
 def _incomplete(job: Job, reason: str) -> BatchIncomplete:
     return BatchIncomplete(f"the batch job {job.id} {_WHY[reason]}; send the call again", job=job.id, reason=reason)
+
+
+def awaits_results(state: JobState, results: tuple[str, ...], done: int | None) -> bool:
+    """Return True for a job that has ended with answers, but whose files of results are not named yet."""
+    return state is JobState.ENDED and not results and bool(done)
 
 
 def need_id(data: Mapping[str, Any]) -> str:

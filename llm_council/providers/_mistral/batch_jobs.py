@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 from llm_council._wire.payloads import amount, get_object, need_list, need_object, text_or_none, tokens
 from llm_council.providers._http.batch_files import file_form, job_failure, read_line
-from llm_council.providers._http.batch_jobs import EncodedCall, HttpBatchJobs, Job, ResultLine, need_id
+from llm_council.providers._http.batch_jobs import EncodedCall, HttpBatchJobs, Job, ResultLine, awaits_results, need_id
 from llm_council.providers.batch_jobs import JobState, JobStatus
 from llm_council.transports import HttpRequest
 
@@ -97,17 +97,21 @@ def read_job(data: Mapping[str, Any]) -> Job:
     state = _STATES.get(str(data.get("status")), JobState.RUNNING)
     listed = data.get("errors")
     errors = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
+    done = tokens(data.get("succeeded_requests"))
+    results = tuple(file for key in ("output_file", "error_file") if (file := text_or_none(data.get(key))))
+    if awaits_results(state, results, done):
+        state = JobState.RUNNING
     return Job(
         id=need_id(data),
         status=JobStatus(
             state=state,
             total=tokens(data.get("total_requests")),
-            done=tokens(data.get("succeeded_requests")),
+            done=done,
             failed=tokens(data.get("failed_requests")),
             error=text_or_none(errors[0].get("message")) if errors else None,
         ),
         reference=text_or_none(get_object(data, "metadata").get(REFERENCE)),
         created=amount(data.get("created_at")),
-        results=tuple(file for key in ("output_file", "error_file") if (file := text_or_none(data.get(key)))),
+        results=results,
         failure=partial(job_failure, errors) if state is JobState.FAILED else None,
     )

@@ -155,7 +155,8 @@ class _Files(BatchWire):
         known = vendor.jobs.get(job)
         if known is None or not vendor.keeps_results:
             return vendor.refuse(_GONE)
-        return _jsonl(line for custom, line in self.lines(known) if self.is_error(known, custom) == (kind == "errors"))
+        lines = (line for custom, line in self.lines(known) if self.is_error(known, custom) == (kind == "errors"))
+        return vendor.results(_jsonl(lines))
 
     def is_error(self, job: FakeJob, custom: str) -> bool:
         """Return True for a line of the file of errors."""
@@ -380,7 +381,7 @@ class _Anthropic(BatchWire):
                 return vendor.refuse(_RUNNING)
             if not vendor.keeps_results:
                 return vendor.refuse(_GONE)
-            return _jsonl((line for _, line in self.lines(known)), "application/x-jsonl")
+            return vendor.results(_jsonl((line for _, line in self.lines(known)), "application/x-jsonl"))
         if found[2] is None:
             vendor.poll(known.id)
         elif known.is_running:
@@ -464,7 +465,7 @@ class _Gemini(BatchWire):
             known = vendor.jobs.get(f"batches/{results[1]}")
             if known is None or not vendor.keeps_results:
                 return vendor.refuse(_GONE)
-            return _jsonl(line for _, line in self.lines(known))
+            return vendor.results(_jsonl(line for _, line in self.lines(known)))
         if asked.method == "GET" and path.endswith("/batches"):
             return self._list(vendor, asked)
         known = None if found is None else vendor.jobs.get(found[1])

@@ -84,6 +84,7 @@ class FakeBatchVendor(FakeVendor):
         fails: the failure of every new job as a whole, or None. Anthropic refuses such a job when it is created.
         on_created: what happens to the reply when a job has been created: None sends it; ``Hang``, ``Cut``,
             ``Delayed`` and ``Refuse`` spoil it, while the job goes on.
+        on_results: what happens to the next file of results that is asked for; it is None again afterwards.
         keeps_results: False answers that results are gone.
     """
 
@@ -112,6 +113,7 @@ class FakeBatchVendor(FakeVendor):
         self.files: dict[str, bytes] = {}
         self.fails: Refuse | None = None
         self.on_created: Refuse | Hang | Cut | Delayed | None = None
+        self.on_results: Refuse | Hang | Cut | Delayed | None = None
         self.keeps_results = True
         self._jobs_lock = threading.RLock()  # requests arrive in threads of the server
 
@@ -167,15 +169,23 @@ class FakeBatchVendor(FakeVendor):
 
     def created(self, sent: Sent) -> Sent:
         """Return the reply to the request that created a job, spoiled as ``on_created`` says."""
-        match self.on_created:
-            case Refuse() as refuse:
-                return self.refuse(refuse)
+        return self._spoiled(sent, self.on_created)
+
+    def results(self, sent: Sent) -> Sent:
+        """Return a file of results, spoiled as ``on_results`` says."""
+        how, self.on_results = self.on_results, None
+        return self._spoiled(sent, how)
+
+    def _spoiled(self, sent: Sent, how: Refuse | Hang | Cut | Delayed | None) -> Sent:
+        match how:
+            case Refuse():
+                return self.refuse(how)
             case Hang():
                 return Sent(silent=True, ending=Ending.HANG)
-            case Cut() as cut:
-                return sent.broken(cut.share, Ending.CUT)
-            case Delayed() as delayed:
-                return attrs.evolve(sent, delay=delayed.seconds)
+            case Cut():
+                return sent.broken(how.share, Ending.CUT)
+            case Delayed():
+                return attrs.evolve(sent, delay=how.seconds)
         return sent
 
     def poll(self, job: str) -> FakeJob | None:
