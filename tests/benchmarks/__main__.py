@@ -17,7 +17,7 @@ from typing import Any
 import loopback
 import table
 
-GROUPS = ("starts", "calls", "wrappers", "streams", "councils", "peer", "soak")
+GROUPS = ("starts", "calls", "wrappers", "streams", "councils", "paces", "peer", "soak")
 LIMIT = 240.0
 """Seconds that one group may take."""
 

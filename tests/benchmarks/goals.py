@@ -41,6 +41,7 @@ GOALS = {
     "hedge": Goal("CPU that `Hedge` adds to a call", 20, "µs", gross=4.0),
     "retry-overhead": Goal("CPU that `Retry` adds to a call", 20, "µs", gross=4.0),
     "limit": Goal("CPU that `Limit` adds to a call", 20, "µs", gross=4.0),
+    "pace": Goal("CPU that pacing adds to a call", 20, "µs", gross=4.0),
     "cache-write": Goal("CPU that `Cached` adds to a call that it keeps in memory", 150, "µs", gross=4.0),
     "logged": Goal("CPU that `Logged` adds to a call that nobody logs", 20, "µs", gross=4.0),
     "pinned": Goal("CPU that `Pinned` adds to a call", 20, "µs", gross=4.0),
@@ -64,6 +65,8 @@ GOALS = {
         "CPU of a council run, zero latency, relative to one that is written by hand over aiohttp", 3.5
     ),
     "cpu-poll": Goal("CPU of `poll` relative to `synthesize`, three scripted seats", 0.6, gross=1.5),
+    "many-tasks": Goal("2,000 tasks of 2 s, refused above 100 at a time, relative to the ideal", 1.3, gross=1.5),
+    "many-tasks-failed": Goal("tasks of these that failed", 0, "tasks"),
     "soak-memory": Goal("soak: memory gained after warm-up, per 1,000 runs", 64, "KiB"),
     "soak-sockets": Goal("soak: sockets and files gained", 0, "gained"),
     "soak-threads": Goal("soak: threads gained", 0, "gained"),

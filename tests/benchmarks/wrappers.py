@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from measure import Call, best_of_interleaved_async, figure, run_concurrently
 
 from llm_council.middleware import Balance, Cached, Failover, Hedge, Limit, Logged, Pinned, Retry, Traced
+from llm_council.providers._call.pacing import Pacer
 from llm_council.providers.base import GenerateRequest, GenerateResponse, ProviderAdapter, ProviderCapabilities, call
 
 REQUEST = GenerateRequest(
@@ -62,23 +63,28 @@ async def _measured(calls: int, rounds: int) -> list[dict[str, Any]]:
         }
         for adapter in (*wrapped.values(), *hits.values()):
             stack.push_async_callback(adapter.aclose)
-        best = await _cpu({"bare": bare, **wrapped, **hits}, calls, rounds)
+        best = await _cpu({"bare": bare, "pace": bare, **wrapped, **hits}, calls, rounds)
     base = best["bare"] * 1e6
     figures = [
         figure(name, best[name] * 1e6 - base, f"{best[name] * 1e6:.1f} through it, {base:.1f} without")
-        for name in wrapped
+        for name in ("pace", *wrapped)
     ]
     return [*figures, *(figure(name, best[name] * 1e6, "the whole call") for name in hits)]
 
 
 async def _cpu(adapters: dict[str, ProviderAdapter], calls: int, rounds: int) -> dict[str, float]:
-    def one(work: Call) -> Any:
+    pacer = Pacer()
+
+    def one(name: str, work: Call) -> Any:
         async def once() -> float:
-            return (await run_concurrently(work, calls, 1))[0]
+            with pacer.active() if name == "pace" else nullcontext():
+                return (await run_concurrently(work, calls, 1))[0]
 
         return once
 
     def asking(adapter: ProviderAdapter) -> Call:
         return lambda: call(adapter, REQUEST)
 
-    return await best_of_interleaved_async({name: one(asking(adapter)) for name, adapter in adapters.items()}, rounds)
+    return await best_of_interleaved_async(
+        {name: one(name, asking(adapter)) for name, adapter in adapters.items()}, rounds
+    )
