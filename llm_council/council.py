@@ -25,7 +25,7 @@ from llm_council.config import CouncilConfig, Seat
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import hide_password, redact
 from llm_council.events import AnyEvent, Event, Listener, as_listeners, listening
-from llm_council.models import Attachment, Budget, DoctorResult, Message, Plan, SeatSpec, Usage
+from llm_council.models import Attachment, Budget, DoctorResult, Message, Plan, SeatSpec
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter, examine
 from llm_council.results import CouncilResult, OutputT
@@ -824,11 +824,6 @@ class Council(_runtime.Closeable):
         """Close the connections of the providers in the running event loop. The council may be used again."""
         for adapter in self._seating.providers.values():
             await adapter.aclose()
-
-    def _expected_price(self, seat: SeatSpec, usage: Usage) -> float | None:
-        """Return what a seat's call costs at most in US dollars, for estimates; None is unknown."""
-        price = self._price(seat, usage)
-        return None if price is None else price * self._seating.adapters[seat.name]._price_share()
 
     def _reseated(self, specs: Sequence[SeatSpec]) -> Council:
         """Return a copy of this council with the seats of an earlier run; see ``Seating.reseat``."""

@@ -114,7 +114,6 @@ class Ledger:
 
     _budget: Budget
     _price: Price | None = None
-    _shares: Mapping[str, float] = attrs.field(factory=dict)  # of the price that calls cost at most, by seat; else 1
     calls: int = 0
     tokens: int = 0
     usd: float = 0.0
@@ -273,8 +272,6 @@ class Ledger:
             held.usd = _assumed(held.usage)
         else:
             held.usd = max(price or 0.0, (rate or 0.0) * held.tokens)
-        if rate is None:  # a reported cost is that of a call with its share
-            held.usd *= self._shares.get(seat.name, 1.0)
         return held
 
     def _budget_error(self, call: Reservation, times: int) -> BudgetExceeded | None:

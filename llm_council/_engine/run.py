@@ -82,8 +82,7 @@ async def run_plan(
         tokens=call_context.RetryTokens(),
     )
     with call_context.entered(scope):
-        ledger = Ledger(plan.budget, price, {name: adapter._price_share() for name, adapter in adapters.items()})
-        state = RunState(plan, adapters, ledger, clock, deltas, journal, output_type)
+        state = RunState(plan, adapters, Ledger(plan.budget, price), clock, deltas, journal, output_type)
         state.emit(RunStarted, at=0.0, plan=plan)
         try:
             with _runtime.Fallback(plan.budget.deadline, partial(_blocked_result, state, on_result)):

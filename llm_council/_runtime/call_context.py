@@ -11,7 +11,7 @@ import attrs
 
 from llm_council.errors import CouncilError
 
-__all__ = ["RetryTokens", "RunScope", "current", "entered"]
+__all__ = ["RetryTokens", "RunScope", "current", "entered", "limited"]
 
 
 @attrs.define
@@ -49,7 +49,8 @@ class RunScope:
 
     Attributes:
         run_id: the run's id; None for a call outside any run.
-        deadline: when the run must end, as a reading of ``clock``; None sets no deadline.
+        deadline: when the run, or a call with a limit of its own, must end, as a reading of ``clock``; None sets no
+            deadline.
         allowed: seconds that the whole run may take; None sets no limit.
         clock: returns monotonic seconds.
         tokens: the run's retry tokens; None sets no limit.
@@ -95,3 +96,13 @@ def entered(scope: RunScope) -> Iterator[RunScope]:
         yield scope
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[RunScope]:
+    """Make a scope the current one in which no more than so many seconds are left."""
+    scope = current()
+    end = scope.clock() + seconds
+    is_earlier = scope.deadline is None or end < scope.deadline
+    with entered(attrs.evolve(scope, deadline=end) if is_earlier else scope) as narrower:
+        yield narrower

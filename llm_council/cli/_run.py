@@ -205,7 +205,7 @@ def _print_plan(council: Council, plan: Plan, flags: Mapping[str, Any]) -> int:
         council._seating.check()
     except ConfigurationError as error:
         _output.print_note(f"council: the run could not start yet: {error}", raw=flags["raw"])
-    expected = estimate(plan, council._expected_price)
+    expected = estimate(plan, council._price)
     as_json = output_format(flags) == "json"
     text = (
         _output.as_json(_plan.as_json_value(plan, expected))

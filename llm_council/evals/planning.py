@@ -140,7 +140,7 @@ def plan_evaluation(council: Council, tasks: TaskSet, options: EvalOptions) -> E
                         samples=options.samples,
                         phases=(Phase.DRAFT,),
                     ),
-                    council._expected_price,
+                    council._price,
                 )
                 for task in looked_at
             ],
@@ -150,7 +150,7 @@ def plan_evaluation(council: Council, tasks: TaskSet, options: EvalOptions) -> E
     for name, arm in () if options.pool_only else called.items():
         plans = [seats.plan(task, strategy=called_strategy(arm, task), seed="plan") for task in looked_at]
         # The drafts are those of the pool.
-        shares = [estimate(plan, council._expected_price) for plan in plans]
+        shares = [estimate(plan, council._price) for plan in plans]
         one = _total(name, shares, len(tasks.tasks), times=options.repeat)
         drafts = round(fmean(share.calls.get(Phase.DRAFT, 0) for share in shares) * len(tasks.tasks) * options.repeat)
         found.append(attrs.evolve(one, calls=one.calls - drafts))

@@ -109,9 +109,9 @@ class Seats:
         if response.cost is not None and response.cost.usd is not None:
             return response.cost.usd
         model = response.model or spec.model
-        found = self.price(attrs.evolve(spec, model=model), usage)
+        found = self.price.direct(attrs.evolve(spec, model=model), usage)
         if found is None:
-            found = self.price(spec, usage)
+            found = self.price.direct(spec, usage)
         share = 1.0 if response.cost is None else response.cost.share
         return None if found is None else found * share
 

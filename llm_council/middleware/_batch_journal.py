@@ -307,6 +307,10 @@ class BatchJournal:
         self._open = os.getpid(), connection
         self._closing = weakref.finalize(self, connection.close)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path: a copy in another process is another instance."""
+        return BatchJournal, (self.path,)
+
     def __repr__(self) -> str:
         return f"BatchJournal({str(self.path)!r})"
 

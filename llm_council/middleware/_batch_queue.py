@@ -59,7 +59,8 @@ CANCEL_LIMIT: Final = 4.0
 MOST_UNREADABLE: Final = 5
 """Replies about a job that may be unreadable before its calls fail: such a reply rarely gets better by waiting."""
 
-_SAVED_AT_ONCE: Final = 200
+SAVED_AT_ONCE: Final = 200
+"""Answers that are written to the journal together while the others are read."""
 
 _log = logging.getLogger("llm_council")
 
@@ -463,7 +464,7 @@ class _Job:
                     outcomes[call_id] = outcome
                     if isinstance(outcome, GenerateResponse):
                         outcomes[call_id] = unsaved[call_id] = self._marked(outcome, job)
-                    if len(unsaved) == _SAVED_AT_ONCE:
+                    if len(unsaved) == SAVED_AT_ONCE:
                         await self._save(partial(self._settings.journal.save, self.reference, unsaved))
                         unsaved = {}
         finally:

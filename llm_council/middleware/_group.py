@@ -140,9 +140,6 @@ class ProviderGroup(ProviderAdapter):
         missing = [error for error in errors if isinstance(error, MissingCredentials)]
         raise MissingCredentials.joined(missing) if len(missing) == len(errors) else errors[0]
 
-    def _price_share(self) -> float:
-        return max(provider._price_share() for provider in self.providers)
-
     def _check_deadline(self, seconds: float | None) -> None:
         """Raise the first provider's error if the deadline is too short for every provider."""
         errors: list[DeadlineTooShort] = []

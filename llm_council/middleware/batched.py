@@ -15,7 +15,7 @@ import anyio
 import attrs
 
 from llm_council._runtime import call_context, per_loop
-from llm_council.errors import BatchIncomplete, CouncilError, DeadlineTooShort, InvalidOption
+from llm_council.errors import Attempt, BatchIncomplete, CouncilError, DeadlineTooShort, InvalidOption
 from llm_council.middleware._batch_journal import BatchJournal
 from llm_council.middleware._batch_queue import BatchQueue, BatchSettings, WaitingCall
 from llm_council.middleware.cache import key_of
@@ -71,6 +71,8 @@ class Batched(Wrapper):
         InvalidOption: the provider offers no batch jobs, or another argument is invalid.
     """
 
+    _is_own_middleware = True
+
     def __init__(
         self,
         inner: ProviderAdapter,
@@ -121,7 +123,12 @@ class Batched(Wrapper):
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Wait for the outcome of a batch job; a refused schema goes into one more job, in the prompt."""
         self._refuse_short_time(request)
-        return await second_way.ask(self._adapter, request, self._from_job)
+        began = time.monotonic()
+        response = await second_way.ask(self._adapter, request, self._from_job)
+        if response.attempts:
+            return response
+        attempt = Attempt(at=0.0, elapsed=time.monotonic() - began, request_id=response.request_id)
+        return copy_with(response, attempts=(attempt,))
 
     async def _from_job(self, request: GenerateRequest) -> GenerateResponse:
         asked = request if self._model is None else copy_with(request, model=self._model)
@@ -143,14 +150,15 @@ class Batched(Wrapper):
         """Yield the answer as one piece."""
         yield GenerateChunk.whole(await call(self, request))
 
+    async def supports(self, capability: str) -> bool:
+        """Return the wrapped provider's answer; streaming is not supported."""
+        return capability != "streaming" and await super().supports(capability)
+
     async def aclose(self) -> None:
         """Close the journal and the wrapped provider; jobs that calls of this event loop wait for go on."""
         await per_loop.aclose(self)
         await self._settings.journal.aclose()
         await super().aclose()
-
-    def _price_share(self) -> float:
-        return self._settings.jobs.price
 
     def _check_deadline(self, seconds: float | None) -> None:
         if seconds is not None and seconds < SHORTEST:
@@ -163,13 +171,14 @@ class Batched(Wrapper):
         In a run the run's whole time counts: a late call of a long run may use what is left.
         """
         scope = call_context.current()
-        if scope.run_id is None:
-            deadline = anyio.current_effective_deadline()
-            found = inf if deadline == inf else deadline - anyio.current_time() + _ON_ITS_WAY
+        if scope.run_id is not None:
+            limits: tuple[float | None, ...] = (scope.allowed,)
+            shortest = SHORTEST
         else:
-            found = inf if scope.allowed is None else scope.allowed
-        least = min(found, inf if request.timeout_seconds is None else request.timeout_seconds)
-        if least < SHORTEST:
+            limits = (request.timeout_seconds, scope.left())
+            shortest = SHORTEST - _ON_ITS_WAY
+        least = min((limit for limit in limits if limit is not None), default=inf)
+        if least < shortest:
             raise self._too_short(least)
 
     def _too_short(self, seconds: float) -> DeadlineTooShort:
@@ -178,12 +187,3 @@ class Batched(Wrapper):
             f" {SHORTEST:g} s, such as Budget(deadline=86400) or --deadline 86400, or take the provider without batch"
             " jobs"
         )
-
-    def _key_advice(self) -> str:
-        return self.inner._key_advice()
-
-    def _model_advice(self) -> str:
-        return self.inner._model_advice()
-
-    def _address_advice(self) -> str:
-        return self.inner._address_advice()

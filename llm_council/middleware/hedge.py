@@ -148,9 +148,6 @@ class Hedge(Wrapper):
         own = super().cache_identity()
         return own if self.backup is self.inner else f"Hedge({own}, {self.backup.cache_identity()})"
 
-    def _price_share(self) -> float:
-        return max(self.inner._price_share(), self.backup._price_share())
-
     def _delay(self, times: _LatestTimes) -> float | None:
         """Return the seconds until a second call; None if there is to be none."""
         self._allowed = min(_MAX_SAVED, self._allowed + self._most)

@@ -100,9 +100,6 @@ class Wrapper(ProviderAdapter):
     def _check_model(self, model: str | None) -> None:
         self.inner._check_model(model)
 
-    def _price_share(self) -> float:
-        return self.inner._price_share()
-
     def _check_deadline(self, seconds: float | None) -> None:
         self.inner._check_deadline(seconds)
 

@@ -19,7 +19,7 @@ import anyio
 import attrs
 
 from llm_council import _runtime, transports
-from llm_council._runtime import per_loop
+from llm_council._runtime import call_context, per_loop
 from llm_council._runtime.frames import user_traceback
 from llm_council.errors import (
     AdapterFailed,
@@ -226,10 +226,6 @@ class ProviderAdapter(_runtime.Closeable):
         """Return what to do if no server listens at the provider's address, in words; empty if that is unknown."""
         return ""
 
-    def _price_share(self) -> float:
-        """Return the share of the direct price that a call costs at most, for estimates before it is made."""
-        return 1.0
-
     def _check_deadline(self, seconds: float | None) -> None:
         """Raise ``DeadlineTooShort`` if a run of so many seconds is too short for every call; None is no deadline."""
 
@@ -345,37 +341,38 @@ async def call(
         ProviderError: the call failed; ``AdapterFailed`` for an exception of the adapter's own.
         ConfigurationError: the call is invalid, or a key is missing; nothing was sent.
     """
-    if is_own_middleware(adapter):
-        return await _passed_on(adapter, request, deadline)
-    began = time.monotonic()
-    name = _name_of(adapter)
-    arrived: list[GenerateChunk] = []
-    try:
-        _refuse_other_than_request(request)
-        seconds = seconds_for(adapter, request, deadline)
-        limit = _TimeLimit(seconds)
-        attempt: Callable[[GenerateRequest], Awaitable[GenerateResponse]]
-        attempt = partial(_attempt, adapter, arrived=arrived, limit=limit)
-        pacer = pacing.current()
-        if pacer is not None:
-            attempt = partial(_paced_attempt, pacer, adapter, attempt, limit)
-        if fitting.fits_itself(adapter.generate):  # and gives a refused schema its second way
-            response = await attempt(request)
-        else:
-            response = await second_way.ask(adapter, request, attempt)
-    except CouncilError as error:
-        error_mapping.advise(error, adapter._key_advice, adapter._model_advice, adapter._address_advice)
-        error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
-        error.__traceback__ = user_traceback(error)  # without the frames between here and the adapter
-        raise
-    violations = await fitting.find_violations(request, response)
-    elapsed = time.monotonic() - began
-    return copy_with(
-        response,
-        model=response.model or request.model,
-        adjustments=response.adjustments + violations,
-        attempts=response.attempts or (Attempt(at=0.0, elapsed=elapsed, request_id=response.request_id),),
-    )
+    with nullcontext() if deadline is None else call_context.limited(deadline):  # middleware learns of it
+        if is_own_middleware(adapter):
+            return await _passed_on(adapter, request, deadline)
+        began = time.monotonic()
+        name = _name_of(adapter)
+        arrived: list[GenerateChunk] = []
+        try:
+            _refuse_other_than_request(request)
+            seconds = seconds_for(adapter, request, deadline)
+            limit = _TimeLimit(seconds)
+            attempt: Callable[[GenerateRequest], Awaitable[GenerateResponse]]
+            attempt = partial(_attempt, adapter, arrived=arrived, limit=limit)
+            pacer = pacing.current()
+            if pacer is not None:
+                attempt = partial(_paced_attempt, pacer, adapter, attempt, limit)
+            if fitting.fits_itself(adapter.generate):  # and gives a refused schema its second way
+                response = await attempt(request)
+            else:
+                response = await second_way.ask(adapter, request, attempt)
+        except CouncilError as error:
+            error_mapping.advise(error, adapter._key_advice, adapter._model_advice, adapter._address_advice)
+            error_mapping.annotate(error, name, request, began, partial(returns.partial_text, arrived))
+            error.__traceback__ = user_traceback(error)  # without the frames between here and the adapter
+            raise
+        violations = await fitting.find_violations(request, response)
+        elapsed = time.monotonic() - began
+        return copy_with(
+            response,
+            model=response.model or request.model,
+            adjustments=response.adjustments + violations,
+            attempts=response.attempts or (Attempt(at=0.0, elapsed=elapsed, request_id=response.request_id),),
+        )
 
 
 class _TimeLimit:
@@ -456,7 +453,7 @@ async def stream(
         seconds = seconds_for(adapter, request, deadline)
         open_stream: Callable[[GenerateRequest], AsyncIterator[GenerateChunk]]
         open_stream = partial(_open_stream, adapter, seconds=seconds, deadline=deadline)
-        pacer = pacing.current()
+        pacer = None if is_own_middleware(adapter) else pacing.current()  # below it is the adapter that is paced
         if pacer is not None:
             open_stream = partial(_open_paced_stream, pacer, adapter, open_stream, seconds)
         adjustments: tuple[Adjustment, ...] = ()

@@ -188,14 +188,6 @@ def test_an_answer_of_a_batch_job_costs_its_share_of_the_price():
     assert unknown.usd == direct.usd / 2
 
 
-def test_a_seat_whose_calls_go_into_batch_jobs_reserves_its_share_of_the_price():
-    direct = Ledger(Budget(usd=1e9), a_dollar_a_token).reserve(SEAT, REQUEST)
-    batched = Ledger(Budget(usd=1e9), a_dollar_a_token, {SEAT.name: 0.5}).reserve(SEAT, REQUEST)
-    assert batched.usd == direct.usd / 2 > 0
-    unpriced = Ledger(Budget(usd=1e9)).reserve(SEAT, REQUEST)
-    assert Ledger(Budget(usd=1e9), None, {SEAT.name: 0.5}).reserve(SEAT, REQUEST).usd == unpriced.usd / 2
-
-
 def test_without_a_limit_a_price_is_looked_up_for_answers_alone():
     asked = []
     ledger = Ledger(Budget(), lambda seat, usage: asked.append(usage) or 1.0)
