@@ -214,7 +214,7 @@ def copy(run: tuple[str, ...], *, to: str, store: str | None) -> None:
 )
 @_store_option
 def purge(run: tuple[str, ...], *, days: float | None, store: str | None) -> None:
-    """Delete runs. Their data is overwritten in the file. Runs that are still in progress are not deleted.
+    """Delete runs. In a file, their data is overwritten. Runs that are still in progress are not deleted.
 
     RUN is a run's id, the beginning of it, or "last".
     """

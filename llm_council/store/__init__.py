@@ -137,7 +137,8 @@ class Store:
         """
         named = [checked_id(run_id) for run_id in run_ids]
         if not named:
-            named = [info.run_id for info in await self.runs() if info.status != RUNNING]
+            stored = await self._read(partial(_queries.list_runs, writer=self._writer(), limit=None))
+            named = [info.run_id for info in reversed(stored) if info.status != RUNNING]
         return await run_sync(self._copy, named, to)
 
     def _copy(self, run_ids: Sequence[str], to: Store) -> tuple[str, ...]:

@@ -85,8 +85,8 @@ class Cursor(Protocol):
 class Connection(ABC):
     """An open database, for one thread.
 
-    Statements name a table as ``{runs}`` and a parameter as ``?``. ``{lock}`` at the end of a SELECT locks its rows of
-    ``runs`` until the end of the transaction.
+    Statements name a table as ``{runs}`` and a parameter as ``?``. ``{now}`` is the value of ``now()``. ``{lock}`` at
+    the end of a SELECT locks its rows of ``runs`` until the end of the transaction.
     """
 
     @abstractmethod
@@ -100,6 +100,17 @@ class Connection(ABC):
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
         """Commit the statements of the block, or roll all of them back."""
+
+    @abstractmethod
+    def batch(self) -> AbstractContextManager[None]:
+        """Commit the statements of the block, or roll all back. They may be sent together at the end of the block.
+
+        So the block reads no rows and no ``rowcount``, and what the database refuses may be raised at its end.
+        """
+
+    @abstractmethod
+    def expect(self, statement: str, parameters: Sequence[Any], error: Exception) -> None:
+        """Execute a statement of a batch, and raise ``error`` if it finds or changes no row, before the commit."""
 
     @abstractmethod
     def reading(self) -> AbstractContextManager[None]:

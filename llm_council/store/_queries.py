@@ -19,7 +19,7 @@ from llm_council.models._convert import load
 from llm_council.store._database import Connection, Database
 from llm_council.store._encoding import FILE, decode_ending, encode, with_files
 from llm_council.store._replay import PastCall, PastRun
-from llm_council.store._writer import HEARTBEAT, WriterThread
+from llm_council.store._writer import HEARTBEAT, WriterThread, works_on
 
 __all__ = [
     "RunInfo",
@@ -261,7 +261,7 @@ def is_alive(row: Mapping[str, Any], writer: WriterThread, now: float) -> bool:
         return False
     host, _, process = row["owner"].rpartition(":")
     if row["owner"] == writer.owner():
-        return writer.has_run(row["id"], row["session"])
+        return works_on(row["id"], row["session"])
     # On Windows, signal 0 is Ctrl-C: there, the heartbeat alone decides.
     if host == writer.owner().rpartition(":")[0] and process.isdigit() and hasattr(os, "killpg"):
         try:
@@ -417,17 +417,23 @@ def claim(connection: Connection, writer: WriterThread, run_id: str) -> PastRun:
     Raises:
         StoreError: another process works on the run.
     """
-    with connection.transaction():
-        row = _row(connection, run_id, lock=True)
-        now = connection.now()
-        _refuse_running(connection, row, writer, now)
-        past = past_run(connection, run_id)
-        session = past.session + 1
-        values = (RUNNING, session, writer.owner(), now, run_id)
-        connection.execute("UPDATE {runs} SET status = ?, session = ?, owner = ?, beat = ? WHERE id = ?", values)
-        connection.execute("DELETE FROM {papers} WHERE run = ? AND kind IN (?, ?)", (run_id, "result", HOLDER))
-        write_paper(connection, run_id, HOLDER, {"session": session, "since": now})
-        writer.add_run(run_id, session)
+    session = None
+    try:
+        with connection.transaction():
+            row = _row(connection, run_id, lock=True)
+            now = connection.now()
+            _refuse_running(connection, row, writer, now)
+            past = past_run(connection, run_id)
+            values = (RUNNING, past.session + 1, writer.owner(), now, run_id)
+            connection.execute("UPDATE {runs} SET status = ?, session = ?, owner = ?, beat = ? WHERE id = ?", values)
+            connection.execute("DELETE FROM {papers} WHERE run = ? AND kind IN (?, ?)", (run_id, "result", HOLDER))
+            write_paper(connection, run_id, HOLDER, {"session": past.session + 1, "since": now})
+            session = past.session + 1
+            writer.add_run(run_id, session)  # before the commit, or another thread would find the run without a process
+    except BaseException:
+        if session is not None:
+            writer.remove_run(run_id, session)
+        raise
     return attrs.evolve(past, session=session)
 
 

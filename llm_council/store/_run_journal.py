@@ -156,10 +156,16 @@ class BufferedJournal(Journal):
         if self._committed is None:
             self._committed = anyio.Event()
             self._loop.call_later(0.0, self._submit)
-        limit = self._writer.max_wait
-        with anyio.move_on_after(limit) as scope:
-            await self._committed.wait()
-        if scope.cancelled_caught:
+        await self._wait(self._committed)
+
+    async def _wait(self, committed: anyio.Event) -> None:
+        """Wait for a commit; give the store up if the writer writes nothing of any run meanwhile."""
+        limit, progress = self._writer.max_wait, None
+        while not committed.is_set() and progress != self._writer.progress:
+            progress = self._writer.progress
+            with anyio.move_on_after(limit):
+                await committed.wait()
+        if not committed.is_set():
             self._on_error(StoreError(f"the run store {self._writer.place} did not answer within {limit:g} s"))
 
     def _submit(self) -> None:
@@ -252,26 +258,27 @@ class RunJournal(BufferedJournal):
         # Both statements find nothing for a run that was purged, or that another process has taken over. They lock the
         # run, so that no other process takes it over before this transaction ends.
         if moments:
-            found = connection.execute(
+            connection.expect(
                 "INSERT INTO {moments} (told, run, session)"
                 " SELECT ?, id, session FROM {runs} WHERE id = ? AND session = ?{lock}",
                 (json.dumps(moments, separators=(",", ":")), self._run, self._session),
-            ).rowcount
+                self._gone_error(),
+            )
         else:
-            found = connection.execute(
-                "SELECT id FROM {runs} WHERE id = ? AND session = ?{lock}", (self._run, self._session)
-            ).fetchone()
-        if not found:
-            raise self._gone_error()
+            connection.expect(
+                "SELECT id FROM {runs} WHERE id = ? AND session = ?{lock}",
+                (self._run, self._session),
+                self._gone_error(),
+            )
 
     def _write_run(self, plan: Plan, started: float, connection: Connection) -> None:
         self._losses = self._database.losses
         task = clean(plan.task, limit=200)
-        owner, now = self._writer.owner(), connection.now()
+        owner = self._writer.owner()
         connection.execute(
             "INSERT INTO {runs} (id, started, status, task, subagent, version, owner, beat, follows)"
-            " VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?)",
-            (self._run, started, task, plan.subagent, library_version(), owner, now, plan.follows),
+            " VALUES (?, ?, 'running', ?, ?, ?, ?, {now}, ?)",
+            (self._run, started, task, plan.subagent, library_version(), owner, plan.follows),
         )
         write_paper(connection, self._run, "plan", dump(plan))
         for sha256, text in encode_files(plan).items():

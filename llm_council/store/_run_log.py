@@ -252,6 +252,7 @@ class LogWriter(WriterThread):
                 error = StoreError(f"the run {run_id}: it was purged, or another process has taken it over")
         except Exception as exc:  # noqa: BLE001 - the store of another author may raise anything
             error = as_store_error(exc, self.store)
+        self.progress += 1
         # Nothing follows a result, nor a record that was not stored; a heartbeat may fail.
         if head.status != RUNNING or (error is not None and records):
             self.heads.pop(run_id, None)

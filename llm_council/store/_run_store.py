@@ -353,7 +353,7 @@ def opened(url: str, scheme: str) -> RunStore:
 def _open(url: str, scheme: str) -> RunStore:
     plugins = find("store")
     if scheme not in plugins:
-        hint = hidden_hint("store", scheme) or near(scheme, plugins)
+        hint = hidden_hint("store", scheme) or near(scheme, [*plugins, "sqlite", *POSTGRES])
         if not hint:
             known = f"; there are {', '.join(sorted(plugins))}" if plugins else ""
             hint = f"{known}; the path of a file needs no plugin"

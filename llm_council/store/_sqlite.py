@@ -36,6 +36,7 @@ _WORDS: Final = {
     **{table: table for table in TABLES},
     "float": "REAL",
     "serial": "INTEGER PRIMARY KEY",
+    "now": "((julianday('now') - 2440587.5) * 86400.0)",
     "lock": "",  # BEGIN IMMEDIATE has locked the file
 }
 
@@ -316,6 +317,17 @@ class FileConnection(Connection):
     def transaction(self) -> AbstractContextManager[None]:
         """Commit the statements of the block, or roll all of them back."""
         return transaction(self._connection)
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Commit the statements of the block, or roll all of them back."""
+        return transaction(self._connection)
+
+    def expect(self, statement: str, parameters: Sequence[Any], error: Exception) -> None:
+        """Execute a statement of a batch, and raise ``error`` if it finds or changes no row."""
+        cursor = self._connection.execute(render(statement), parameters)
+        found = cursor.rowcount > 0 if cursor.description is None else cursor.fetchone() is not None
+        if not found:
+            raise error
 
     def reading(self) -> AbstractContextManager[None]:
         """Execute the statements of the block, each for itself."""

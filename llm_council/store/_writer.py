@@ -19,7 +19,7 @@ import attrs
 from llm_council.errors import StoreError
 from llm_council.store._database import Connection, Database
 
-__all__ = ["HEARTBEAT", "Write", "WriteJob", "Writer", "WriterThread", "only_writer", "process_name"]
+__all__ = ["HEARTBEAT", "Write", "WriteJob", "Writer", "WriterThread", "only_writer", "process_name", "works_on"]
 
 W = TypeVar("W", bound="WriterThread")
 
@@ -28,6 +28,9 @@ HEARTBEAT: Final = 5.0
 
 MAX_IDLE: Final = 1.0
 """Seconds after the last run until the thread closes its connection and ends."""
+
+MAX_BATCH: Final = 500
+"""Jobs from which on a batch takes no further ones: a commit of all that wait could take too long."""
 
 EXIT_TIMEOUT: Final = 2.0
 """Seconds that the exit of the process waits for pending records."""
@@ -71,7 +74,9 @@ class WriterThread(ABC):
 
     Attributes:
         place: the same.
-        max_wait: seconds that a run waits for a commit before it goes on without the store; None waits for its end.
+        max_wait: seconds without progress after which a run no longer waits for its commit, and goes on without the
+            store; None waits for its end.
+        progress: number of batches that have ended, so that a store that is slow can be told from one that hangs.
         notices: messages for the result of the next run.
         transaction: number of the current transaction; a retry has a number of its own.
     """
@@ -86,6 +91,7 @@ class WriterThread(ABC):
         self._stopping = False
         self._runs: set[tuple[str, int]] = set()
         self.notices: deque[str] = deque()
+        self.progress = 0
         self.transaction = 0
 
     @abstractmethod
@@ -124,7 +130,7 @@ class WriterThread(ABC):
             self._runs.add((run, session))
 
     def has_run(self, run: str, session: int) -> bool:
-        """Return True if this process works on the run."""
+        """Return True if this process works on the run in this store."""
         with self._lock:
             return (run, session) in self._runs
 
@@ -156,6 +162,7 @@ class WriterThread(ABC):
                     batch.append(WriteJob(self._write_heartbeats, lambda _: None))
                 if batch:
                     self._commit(batch)
+                    self.progress += 1
                 del batch  # or the last run's result would stay in memory while this thread waits
         finally:
             self._close()
@@ -181,7 +188,7 @@ class WriterThread(ABC):
 
     def _waiting_jobs(self) -> list[WriteJob]:
         jobs: list[WriteJob] = []
-        while not self._jobs.empty():  # this thread is the only one that takes jobs
+        while len(jobs) < MAX_BATCH and not self._jobs.empty():  # this thread is the only one that takes jobs
             jobs += self._jobs.get_nowait()
         return jobs
 
@@ -229,7 +236,7 @@ class Writer(WriterThread):
         try:
             connection = self._opened(held, create=create)
             self.transaction += 1
-            with connection.transaction():
+            with connection.batch():
                 for job in batch:
                     job.write(connection)
         except Exception as error:  # noqa: BLE001 - a record of a third-party adapter may fail to encode in any way
@@ -260,10 +267,9 @@ class Writer(WriterThread):
         return connection
 
     def _write_heartbeats(self, connection: Connection) -> None:
-        now = connection.now()
         with self._lock:
-            rows = [(now, run, session) for run, session in sorted(self._runs)]
-        connection.executemany("UPDATE {runs} SET beat = ? WHERE id = ? AND session = ?", rows)
+            rows = sorted(self._runs)
+        connection.executemany("UPDATE {runs} SET beat = {now} WHERE id = ? AND session = ?", rows)
 
 
 _writers: dict[Hashable, WriterThread] = {}
@@ -283,6 +289,13 @@ def only_writer(place: Hashable, make: Callable[[], W]) -> W:
         if place not in _writers:
             _writers[place] = make()
         return cast(W, _writers[place])
+
+
+def works_on(run: str, session: int) -> bool:
+    """Return True if this process works on a run, by whatever address of its store."""
+    with _lock:
+        writers = list(_writers.values())
+    return any(writer.has_run(run, session) for writer in writers)
 
 
 def _after_fork() -> None:

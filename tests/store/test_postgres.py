@@ -182,7 +182,7 @@ def test_a_server_that_cannot_be_reached_is_a_typed_error(address: str, words: s
     ],
 )
 def test_an_address_that_cannot_be_read_is_refused_without_quoting_it(address: str) -> None:
-    with pytest.raises(errors.InvalidOption, match="as in %40 for @") as caught:
+    with pytest.raises(errors.InvalidOption, match="with %40 for @") as caught:
         Store(address)
     assert "word" not in str(caught.value).replace("password", "").replace("PASSWORD", "")
 
@@ -396,10 +396,7 @@ def test_a_table_that_is_locked_costs_a_run_no_more_than_the_limit(
     assert council_of(database.address).run("Where?").warnings == ()
 
 
-def test_a_run_does_not_wait_for_a_server_that_hangs(
-    database: DatabasePlace, postgres: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres, "MAX_WAIT", 0.3)
+def test_a_run_does_not_wait_for_a_server_that_hangs(database: DatabasePlace) -> None:
     stopped: list[int] = []
 
     def stop() -> None:
@@ -407,6 +404,7 @@ def test_a_run_does_not_wait_for_a_server_that_hangs(
         stopped.extend(pid for (pid,) in rows)
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
+        Store(database.address)._writer().max_wait = 0.3
 
     council = council_of(database.address, {**SCRIPT, "synthesise": once(stop)})
     try:
@@ -565,3 +563,36 @@ def test_an_event_loop_is_not_blocked_by_a_slow_server(database: DatabasePlace) 
 
     anyio.run(main)
     assert order == ["free", "stored"]
+
+
+def test_of_four_processes_that_resume_a_run_one_does(database: DatabasePlace, tmp_path: Path) -> None:
+    failed = council_of(database.address, errors.AuthenticationFailed("no", status=401)).run("Where?")
+    assert failed.status == "failed"
+    script = tmp_path / "resume.py"
+    script.write_text(
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from llm_council import Council, CouncilConfig, errors\n"
+        "from llm_council.testing.fakes import ScriptedProvider\n"
+        "def draft(request):\n"
+        "    with Path(sys.argv[3]).open('a') as file:\n"
+        "        file.write(request.metadata['seat'] + '\\n')\n"
+        "    return 'A draft.'\n"
+        "script = {'draft': draft, '*': 'RANKING: A'}\n"
+        "seats = [ScriptedProvider(script, name=name, delay=0.5) for name in ('ada', 'bob', 'cyd')]\n"
+        "council = Council(seats, config=CouncilConfig(), store=sys.argv[1])\n"
+        "try:\n"
+        "    print(council.resume(sys.argv[2]).status)\n"
+        "except errors.StoreError as error:\n"
+        "    print(error.kind, error)\n"
+    )
+    asked = tmp_path / "asked"
+    line = [sys.executable, str(script), database.address, failed.run_id, str(asked)]
+    children = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = sorted(child.communicate(timeout=100)[0] for child in children)
+    assert sorted(asked.read_text().split()) == ["ada", "bob", "cyd"]  # each once
+    ended = [text for text in said if not text.startswith("running")]
+    refused = [text for text in said if text.startswith("running")]
+    # A process that asked after the end got the stored result.
+    assert set(ended) == {"degraded\n"} or set(ended) == {"completed\n"}
+    assert all(f"the run {failed.run_id} is running, in the process " in text and " UTC" in text for text in refused)
