@@ -19,6 +19,7 @@ from llm_council.errors import (
     RequestRejected,
     TruncatedReply,
 )
+from llm_council.providers._call.pacing import is_refusal
 
 __all__ = ["Breaker", "State"]
 
@@ -54,12 +55,18 @@ class Breaker:
         self._until = 0.0
         self._state = State.CLOSED
         self._testing = False
+        self._was_refused = False
         self._lock = threading.Lock()
 
     @property
     def state(self) -> State:
         """The state; an open breaker stays open after its time until the next call."""
         return self._state
+
+    @property
+    def was_refused(self) -> bool:
+        """True if the last failure was a refusal for the rate of calls, or of an overloaded server."""
+        return self._was_refused
 
     def wait(self, now: float) -> float:
         """Return the seconds until the provider may be called; ``cool_down`` while another call tests it."""
@@ -97,6 +104,7 @@ class Breaker:
         retry_after = error.retry_after if isinstance(error, ProviderError) else None
         with self._lock:
             self._in_a_row += 1
+            self._was_refused = is_refusal(error)
             # An open breaker is not opened again: late failures of calls from before would keep it open.
             opens = self._state is State.HALF_OPEN or self._in_a_row >= self._failures or isinstance(error, _PERMANENT)
             if retry_after is not None and retry_after > 0:

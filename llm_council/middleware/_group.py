@@ -20,14 +20,13 @@ from llm_council.errors import (
     ServerFailed,
 )
 from llm_council.middleware._breaker import Breaker
-from llm_council.middleware.retry import Retry
-from llm_council.middleware.wrapper import providers_within
 from llm_council.models._attrs import provider_name
 from llm_council.models.attachments import Attachment
 from llm_council.models.capabilities import DoctorResult, ProviderCapabilities
 from llm_council.models.limits import Timeouts
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call import pacing
 from llm_council.providers.base import ModelProfile, ProviderAdapter, call, examine, stream
 
 __all__ = ["FAILURES", "Member", "ProviderGroup"]
@@ -72,6 +71,8 @@ class ProviderGroup(ProviderAdapter):
         clock: returns monotonic seconds.
     """
 
+    _goes_on = False  # True if a call that fails at one provider goes on to another
+
     def __init__(
         self,
         providers: Sequence[ProviderAdapter],
@@ -90,9 +91,6 @@ class ProviderGroup(ProviderAdapter):
             self.name = provider_name(name)  # type: ignore[misc]  # a class attribute of adapters, an instance attribute here
         self.capabilities = _union([p.capabilities for p in providers])  # type: ignore[misc]
         self._timeouts = Timeouts(total=None)  # each provider has its own
-        for held in (held for provider in providers for held in providers_within(provider)):
-            if isinstance(held, Retry):
-                held._is_in_group = True
         self._clock = clock
         self._members = tuple(
             Member(place, name, provider, Breaker(failures, cool_down))
@@ -220,7 +218,11 @@ class ProviderGroup(ProviderAdapter):
         try:
             yield
         except CouncilError as error:
-            member.breaker.failed(error, self._clock())
+            # Paced calls wait at a provider that refuses them: it is busy, and ``Balance`` prefers the others.
+            if not self._goes_on and pacing.current() is not None and pacing.is_refusal(error):
+                member.breaker.ended()
+            else:
+                member.breaker.failed(error, self._clock())
             raise
         except BaseException:  # a cancellation, or a stream that its consumer closed
             member.breaker.ended()
@@ -240,10 +242,14 @@ class ProviderGroup(ProviderAdapter):
         now = self._clock()
         waits = {member.name: member.breaker.wait(now) for member in self._members}
         pauses = ", ".join(f"{name} for {wait:.1f} s" for name, wait in waits.items())
-        return ServerFailed(
+        error = ServerFailed(
             f"{self.name}: no provider can be called now; after failures, these get no calls: {pauses}",
             retry_after=max(0.001, min(waits.values())),
         )
+        pacer = pacing.current()
+        if pacer is not None and all(member.breaker.was_refused for member in self._members):
+            pacer.postpone(error)
+        return error
 
 
 def _unique_names(providers: Sequence[ProviderAdapter]) -> list[str]:

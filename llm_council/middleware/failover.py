@@ -19,7 +19,8 @@ from llm_council.errors import (
     failed_attempt,
 )
 from llm_council.middleware._group import FAILURES, Member, ProviderGroup
-from llm_council.middleware.wrapper import shift_attempts
+from llm_council.middleware.retry import Retry
+from llm_council.middleware.wrapper import providers_within, shift_attempts
 from llm_council.models._attrs import copy_with
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.models.request import GenerateRequest
@@ -55,6 +56,7 @@ class Failover(ProviderGroup):
 
     _is_own_middleware = True
     _makes_several_calls = True
+    _goes_on = True
 
     def __init__(
         self,
@@ -72,6 +74,9 @@ class Failover(ProviderGroup):
             raise InvalidOption(f"mid_stream: 'error' or 'restart', got {mid_stream!r:.80}")
         if patience is not None and not patience > 0:
             raise InvalidOption(f"patience: a number of seconds above 0, got {patience!r:.80}")
+        for held in (held for provider in providers for held in providers_within(provider)):
+            if isinstance(held, Retry):
+                held._can_go_on = True
         self._restarts = mid_stream == "restart"
         self._patience = patience
 

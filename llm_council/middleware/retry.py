@@ -35,6 +35,10 @@ from llm_council.providers.base import ProviderAdapter, call, stream
 
 __all__ = ["Retry"]
 
+_RECHECK = 1.0
+"""Most seconds until a call asks again for a provider of a group whose providers have all refused calls: a call that
+tests one of them may show that it is back before its time."""
+
 
 class Retry(Wrapper):
     """Repeat a failed call if it may succeed and there is time.
@@ -45,7 +49,7 @@ class Retry(Wrapper):
     chunk with content. All attempts carry the same idempotency key.
 
     In a mapping over many tasks, a call that the vendor refuses for its rate is sent again when it is its turn, as
-    often as its time allows: that is no retry. In a group of providers, which can go on to another one, it stays one.
+    often as its time allows: that is no retry. In a ``Failover``, which can go on to another provider, it stays one.
 
     Args:
         inner: the provider.
@@ -57,7 +61,7 @@ class Retry(Wrapper):
     _is_own_middleware = True
     _keeps_time_limits = True
     _makes_several_calls = True
-    _is_in_group = False  # set by a ``ProviderGroup`` that holds this instance
+    _can_go_on = False  # set by a ``Failover`` that holds this instance, and can go on to another provider
 
     def __init__(
         self,
@@ -134,7 +138,7 @@ class _Attempts:
         self._retries = 0
         self._start = self._began
         self._is_repeated = False
-        self._pacer = None if retry._is_in_group else pacing.current()
+        self._pacer = None if retry._can_go_on else pacing.current()
 
     def begin(self) -> None:
         """Record the start of an attempt."""
@@ -198,12 +202,14 @@ class _Attempts:
         if pacer is None or left <= 0:
             return None
         wait = 0.0
-        if not pacer.may_repeat(error):
+        if pacer.is_postponed(error):
+            wait = min(_RECHECK, error.retry_after or _RECHECK)
+        elif not pacer.may_repeat(error):
             if not isinstance(error, RateLimited) or not error.retryable or not error.retry_after:
                 return None
             wait = error.retry_after
-            if not wait < left:  # NaN included
-                return None
+        if not wait < left:  # NaN included
+            return None
         if self._scope.on_refused is not None:
             self._scope.on_refused(error, error.retry_after or 0.0)
         return wait

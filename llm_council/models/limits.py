@@ -73,7 +73,7 @@ class RetryPolicy:
         base: upper bound of the first wait in seconds; it doubles with each retry. The wait is random below the bound.
         cap: maximum seconds of one wait, unless the vendor asks for more.
         max_retry_after: maximum seconds to wait when the vendor sends ``Retry-After``; if it asks for more, the call
-            fails at once.
+            fails at once. In ``Council.map`` a refused call waits as long as its own time allows, and uses up no retry.
     """
 
     max_retries: int = attrs.field(default=2, validator=non_negative_int)

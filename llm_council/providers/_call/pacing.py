@@ -64,6 +64,7 @@ class Pacer:
         self._gates: dict[int, _Gate] = {}  # by the id of the adapter, which the gate holds
         self._by_account: dict[str, _Gate] = {}
         self._paced: WeakSet[CouncilError] = WeakSet()
+        self._postponed: WeakSet[CouncilError] = WeakSet()
         self._numbers = count()
         self._room: anyio.Event | None = None
 
@@ -100,6 +101,14 @@ class Pacer:
     def may_repeat(self, error: CouncilError) -> bool:
         """Return True if a call that failed with this error was refused, and may be sent again when it is its turn."""
         return error in self._paced
+
+    def postpone(self, error: CouncilError) -> None:
+        """Note an error of a call for which no provider of a group was there, because all had refused calls."""
+        self._postponed.add(error)
+
+    def is_postponed(self, error: CouncilError) -> bool:
+        """Return True for an error that ``postpone`` has noted."""
+        return error in self._postponed
 
     async def ask(
         self, adapter: Any, seconds: float | None, send: Callable[[], Awaitable[GenerateResponse]]

@@ -14,7 +14,7 @@ import pytest
 from llm_council import Budget, Council, CouncilConfig
 from llm_council.errors import AuthenticationFailed, CouncilError, RateLimited, ServerFailed
 from llm_council.events import AttemptFailed, Event
-from llm_council.middleware import Failover, Limit, Retry
+from llm_council.middleware import Balance, Failover, Limit, Retry
 from llm_council.models import GenerateChunk, GenerateRequest, GenerateResponse, ProviderCapabilities, RetryPolicy
 from llm_council.models.reply import Usage
 from llm_council.providers._call.pace import FIRST_LIMIT
@@ -241,6 +241,45 @@ async def test_a_group_goes_on_to_its_next_provider_although_the_first_one_could
         answer = await call(group, numbered(0))
     assert answer.text == "second"
     assert first.refused == 1
+
+
+@pytest.mark.parametrize("inner_retries", [False, True])
+async def test_balanced_accounts_are_all_used_and_no_call_fails(inner_retries: bool) -> None:
+    accounts = [Busy(3), Busy(6, refuse=lambda: RateLimited("later", retry_after=0.01))]
+    members: list[ProviderAdapter] = [retrying(account, max_retries=0) for account in accounts]
+    balance = Balance(members if inner_retries else accounts)
+    provider = balance if inner_retries else retrying(balance, max_retries=0)
+    answers = []
+
+    async def one(number: int) -> None:
+        answers.append(await call(provider, numbered(number)))
+
+    with Pacer().active():
+        async with anyio.create_task_group() as group:
+            for number in range(60):
+                group.start_soon(one, number)
+    assert len(answers) == 60
+    assert all(len(account.accepted) >= 10 for account in accounts)
+
+
+async def test_calls_wait_while_all_providers_of_a_failover_refuse_them() -> None:
+    replies: list[Any] = [RateLimited("later", retry_after=0.02)] * 3
+    first = ScriptedProvider(lambda _: replies.pop() if replies else "first", name="first")
+    second = ScriptedProvider(lambda _: RateLimited("later", retry_after=30.0), name="second")
+    provider = retrying(Failover([first, second]), max_retries=0)
+    with Pacer().active():
+        assert (await call(provider, numbered(0))).text == "first"
+    assert len(second.requests) == 1
+
+
+async def test_a_failover_whose_providers_have_failed_otherwise_is_not_waited_for() -> None:
+    down = ScriptedProvider(lambda _: ServerFailed("down", status=500))
+    provider = retrying(Failover([down], failures=1), max_retries=0)
+    with Pacer().active():
+        for _ in range(2):
+            with pytest.raises(ServerFailed):
+                await call(provider, GenerateRequest(prompt="x", timeout_seconds=60.0))
+    assert len(down.requests) == 1
 
 
 async def test_a_refusal_by_a_limit_of_the_user_is_waited_for_without_a_retry() -> None:
