@@ -333,8 +333,11 @@ def _encode(outcome: GenerateResponse | CouncilError) -> tuple[str, str | None]:
 
     if isinstance(outcome, CouncilError):
         return "failed", None
-    fields = dump(mask_secrets(copy_with(outcome, raw=None)))
-    return "answered", json.dumps({name: value for name, value in fields.items() if value not in (None, [], {})})
+    dumped = dump(mask_secrets(copy_with(outcome, raw=None)))
+    fields = {name: value for name, value in dumped.items() if value is not None}
+    if fields.get("content") == fields.get("text"):
+        fields.pop("content", None)  # ``load`` fills it in from the text
+    return "answered", json.dumps(fields)
 
 
 def _decode(text: str | None) -> GenerateResponse | None:

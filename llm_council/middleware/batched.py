@@ -16,8 +16,9 @@ import attrs
 
 from llm_council._runtime import call_context, per_loop
 from llm_council.errors import Attempt, BatchIncomplete, CouncilError, DeadlineTooShort, InvalidOption
+from llm_council.middleware._batch_job import BatchSettings, WaitingCall
 from llm_council.middleware._batch_journal import BatchJournal
-from llm_council.middleware._batch_queue import BatchQueue, BatchSettings, WaitingCall
+from llm_council.middleware._batch_queue import BatchQueue
 from llm_council.middleware.cache import key_of
 from llm_council.middleware.pinned import Pinned
 from llm_council.middleware.wrapper import Wrapper
@@ -183,7 +184,7 @@ class Batched(Wrapper):
 
     def _too_short(self, seconds: float) -> DeadlineTooShort:
         return DeadlineTooShort(
-            f"{self.name} answers by batch jobs, which may take a day, and this leaves {seconds:.4g} s: allow at least"
+            f"{self.name} answers by batch jobs, which may take a day, but has {seconds:.4g} s: allow at least"
             f" {SHORTEST:g} s, such as Budget(deadline=86400) or --deadline 86400, or take the provider without batch"
             " jobs"
         )

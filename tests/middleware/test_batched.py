@@ -33,8 +33,8 @@ from llm_council.errors import (
     StoreError,
     TimedOut,
 )
-from llm_council.middleware import Batched, Failover, Pinned, Retry, _batch_queue
-from llm_council.middleware._batch_queue import LONGEST_WAIT, MOST_SENDS
+from llm_council.middleware import Batched, Failover, Pinned, Retry, _batch_job
+from llm_council.middleware._batch_job import LONGEST_WAIT, MOST_SENDS
 from llm_council.models import GenerateRequest, GenerateResponse, RetryPolicy
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.providers.batch_jobs import JobState
@@ -395,7 +395,7 @@ def copy_journal(path: Path, to: Path) -> Path:
 async def test_a_process_that_starts_after_a_kill_takes_up_the_job(
     journal: Path, moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_batch_queue, "SAVED_AT_ONCE", 10)
+    monkeypatch.setattr(_batch_job, "SAVED_AT_ONCE", 10)
     prompts = [str(number) for number in range(40)]
     vendor = Vendor()
     kept: list[tuple[Vendor, Path]] = []
