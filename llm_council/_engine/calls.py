@@ -7,7 +7,7 @@ into a ``CallRecord``; ``fetch`` calls the provider and accounts for what that t
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from math import inf
 from typing import Any, Final
 
@@ -48,6 +48,8 @@ __all__ = ["CallOutcome", "ask", "invalid_answer"]
 
 HISTORY_FIELD: Final = "history"
 """The field of the ``Adjustment`` for earlier tasks that were left out of a call."""
+
+_NO_COST: Final = Cost(usd=0.0, source=CostSource.TABLE, complete=True)
 
 
 @attrs.frozen
@@ -147,10 +149,10 @@ async def run_call(
                 await checkpoint()  # raises
             request = request_to_send(state.plan, adapter, asked.seat, asked.request)
             end = deadline.scope.deadline
-            async with (
-                state.wait_turn(seat, end),
-                state.prefixes.turn(state.plan, adapter, asked.seat, request, end) as on_begun,
-            ):
+            prefix_turn: AbstractAsyncContextManager[Callable[[], None] | None] = nullcontext()
+            if request is not asked.request:  # it marks a prefix
+                prefix_turn = state.prefixes.turn(state.plan, adapter, asked.seat, request, end)
+            async with state.wait_turn(seat, end), prefix_turn as on_begun:
                 began = state.elapsed()
                 reserved = state.ledger.reserve(seat, asked.request, spare_calls=spare_calls)
                 began, sent = _report_start(state, asked), True
@@ -209,7 +211,7 @@ async def fetch(
     finally:
         cost = state.ledger.settle(attempts.reserved, response, billed=billed, tries=tries)
     if cost is None and response.cost is None and state.ledger.is_free(state.plan.seat(asked.seat)):
-        cost = Cost(usd=0.0, source=CostSource.TABLE, complete=True)
+        cost = _NO_COST
     return response if cost is None else copy_with(response, cost=cost)
 
 

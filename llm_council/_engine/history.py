@@ -141,6 +141,8 @@ def _joined(before: str, text: str) -> str:
 
 def fitting(history: History, limits: Limits) -> History:
     """Return the history with the last task, and as many of those before it as fit into ``limits.history``."""
+    if not history.tasks:
+        return history
     kept: list[PastTask] = []
     size = 0
     for past in reversed(history.tasks):

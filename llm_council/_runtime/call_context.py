@@ -88,14 +88,20 @@ def current() -> RunScope:
     return _current.get()
 
 
-@contextmanager
-def entered(scope: RunScope) -> Iterator[RunScope]:
-    """Make a scope the current one, for this context and the tasks that start in it."""
-    token = _current.set(scope)
-    try:
-        yield scope
-    finally:
-        _current.reset(token)
+class entered:  # noqa: N801 - used like a function; a generator would cost each waiting call more memory
+    """Make a scope the current one within a ``with`` block, and in the tasks that start there."""
+
+    __slots__ = ("_scope", "_token")
+
+    def __init__(self, scope: RunScope) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> RunScope:
+        self._token = _current.set(self._scope)
+        return self._scope
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 @contextmanager

@@ -68,8 +68,12 @@ class AsyncioLoop:
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], object]) -> None:
         task = asyncio.get_running_loop().create_task(function())
         _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
-        task.add_done_callback(lambda _: ended())
+
+        def done(task: asyncio.Task[None]) -> None:
+            _tasks.discard(task)
+            ended()
+
+        task.add_done_callback(done)
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
         return asyncio.get_running_loop().call_later(seconds, callback).cancel

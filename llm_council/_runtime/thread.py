@@ -200,6 +200,8 @@ class Fallback:
         fallback: returns the result or raises the error; called in the waiting thread.
     """
 
+    __slots__ = ("_fallback", "_job", "_seconds")
+
     def __init__(self, seconds: float | None, fallback: Callable[[], Any]) -> None:
         self._seconds, self._fallback = seconds, fallback
         self._job: Job[Any] | None = None

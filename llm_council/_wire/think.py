@@ -135,6 +135,8 @@ def _is_quoted(before: str, following: str) -> bool:
 
 def split_thoughts(text: str) -> tuple[str, str]:
     """Split a whole text into reasoning and answer."""
+    if _CLOSE not in text and not text.lstrip().startswith(_OPEN):
+        return "", text
     splitter = ThoughtSplitter()
     thoughts, answer = splitter.feed(text)
     late_thoughts, late_answer = splitter.finish()

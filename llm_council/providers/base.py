@@ -378,6 +378,8 @@ async def call(
 class _TimeLimit:
     """The seconds of a call, which its attempts share: the first gets them all, a second what is left."""
 
+    __slots__ = ("_began", "_seconds")
+
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
         self._began: float | None = None

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
@@ -112,7 +113,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """
         _is_reused.set(False)
         proxied = self._proxies.find(url) is not None
-        timeout = aiohttp.ClientTimeout(total=None, connect=connect, sock_read=read)
+        timeout = _timeout(connect, read)
         try:
             response = await self._send(method, url, headers, body, timeout, fresh=False)
         except _AIOHTTP_ERRORS as exc:
@@ -177,6 +178,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             session._retry_connection = False
             self._sessions[fresh] = session
         return session
+
+
+@lru_cache(maxsize=16)
+def _timeout(connect: float | None, read: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_read=read)
 
 
 def _resolver() -> aiohttp.ThreadedResolver:

@@ -242,7 +242,8 @@ def parse_headers(pairs: Iterable[tuple[bytes, bytes]], limit: int) -> dict[str,
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if size > limit:
         raise MalformedReply(f"the headers of the reply are larger than {limit} bytes")
-    if any(char in value for value in headers.values() for char in "\0\n\r"):
+    values = "".join(headers.values())
+    if "\0" in values or "\n" in values or "\r" in values:
         raise MalformedReply("a header of the reply contains a NUL or a line break")
     # RFC 9110, section 8.6 allows a list of equal lengths; different lengths may hide a second reply in the body.
     lengths = {part.strip() for part in headers.get("content-length", "0").split(",")}

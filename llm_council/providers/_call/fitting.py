@@ -179,6 +179,8 @@ def unreported_violations(
 
 async def find_violations(request: GenerateRequest, response: GenerateResponse) -> tuple[Adjustment, ...]:
     """Return what ``unreported_violations`` returns; a large answer is read in a worker thread."""
+    if not may_be_ignored(request):
+        return ()
     size = len(response.text or "") if request.structured_output is not None else 0
     return await run_large(size, partial(unreported_violations, request, response))
 

@@ -35,6 +35,9 @@ class ProjectedSchemas:
     tools: Mapping[str, Projection] = attrs.field(factory=dict)
 
 
+_NOTHING = ProjectedSchemas()
+
+
 def subset_of(profile: ModelProfile) -> Subset | None:
     """Return what a model's vendor takes of JSON Schema; None if nothing is known, so that schemas go as they are.
 
@@ -56,7 +59,7 @@ def project_schemas(
     """Project the schemas of a request, which share the vendor's limits on properties and unions. Pure."""
     subset = subset_of(profile)
     if subset is None:
-        return ProjectedSchemas()
+        return _NOTHING
     optional, unions = subset.max_optional, subset.max_unions
     output = None
     wanted = request.structured_output

@@ -31,6 +31,8 @@ __all__ = ["collect", "invoke", "iterate", "join_chunks", "partial_text", "requi
 
 async def invoke(method: Callable[..., Any], *args: Any) -> Any:
     """Call an adapter's method. One written as a plain ``def`` may block, so it runs in a worker thread."""
+    if inspect.iscoroutinefunction(method):
+        return await method(*args)
     function = inspect.unwrap(method)
     if inspect.iscoroutinefunction(function):
         return await method(*args)

@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from llm_council.errors import InvalidKey, InvalidOption, MissingCredentials
@@ -171,6 +172,7 @@ def address(url: str, *, allow_http: bool) -> str:
     return url
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Return True for a host of this machine alone: a loopback address, or a name that stands for one."""
     if host == "localhost" or host.endswith(".localhost"):

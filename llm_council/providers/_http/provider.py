@@ -216,6 +216,8 @@ class HttpProvider(ProviderAdapter):
             asked: the fitted form of the request.
             request: the request.
         """
+        if self._CONTINUATION is None:
+            return response
         joined = JoinedReplies(self._CONTINUATION)
         pieces, raws = [joined.add(GenerateChunk.whole(response))], [response.raw]
         following = joined.next_request(asked)
