@@ -13,7 +13,7 @@ import click
 from llm_council.cli import _output
 from llm_council.cli._run_options import check_store, seat_options, seats_of, strategy_of
 from llm_council.errors import InvalidOption, MissingDependency
-from llm_council.errors._secrets import redact
+from llm_council.errors._secrets import hide_password
 
 if TYPE_CHECKING:
     from llm_council.council import Council
@@ -182,7 +182,8 @@ def _council(flags: Mapping[str, Any]) -> Council:
     )
     council._seating.check()
     _output.print_note(f"council: seats: {', '.join(council.providers)}")
-    _output.print_note("council: nothing is stored" if path is None else f"council: runs are stored in {redact(path)}")
+    place = None if path is None else hide_password(path)
+    _output.print_note("council: nothing is stored" if place is None else f"council: runs are stored in {place}")
     return council
 
 

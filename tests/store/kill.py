@@ -93,8 +93,11 @@ def forked(work: Any, *args: Any) -> int:
     return pid
 
 
-def run(folder: Path, seed: int, commit: int | None, late: bool) -> None:
-    """Convene a council; end at once before, or after, the commit of that number."""
+def run(folder: Path, seed: int, commit: int | None, late: bool, store: str | None = None) -> None:
+    """Convene a council; end at once before, or after, the commit of that number.
+
+    Its store is ``runs.db`` in the folder, unless another one is given.
+    """
     done, real = 0, _writer.Writer._transact
 
     def commits(self: Any, connection: Any, batch: Any) -> Any:
@@ -110,7 +113,7 @@ def run(folder: Path, seed: int, commit: int | None, late: bool) -> None:
         return result
 
     _writer.Writer._transact = commits  # type: ignore[method-assign]
-    config = CouncilConfig(seed="a seed", store=str(folder / "runs.db"))
+    config = CouncilConfig(seed="a seed", store=store or str(folder / "runs.db"))
     asyncio.run(Council([seat(folder, seed) for seat in SEATS], config=config).arun("Where?"))
 
 

@@ -27,6 +27,7 @@ from tests.cli._command import SCRIPT as COMMAND_SCRIPT
 from tests.cli._command import Council as Command
 from tests.cli.conftest import council as command
 from tests.cli.conftest import new_user, seat
+from tests.store import kill
 from tests.store.places import DatabasePlace
 
 pytestmark = pytest.mark.postgres
@@ -597,3 +598,62 @@ def test_of_four_processes_that_resume_a_run_one_does(database: DatabasePlace, t
     # A process that asked after the end got the stored result.
     assert set(ended) == {"degraded\n"} or set(ended) == {"completed\n"}
     assert all(f"the run {failed.run_id} is running, in the process " in text and " UTC" in text for text in refused)
+
+
+KILLS = """
+    import json, os, sys
+    from pathlib import Path
+    import psycopg
+    from tests.store.kill import forked, paid, run
+    root, address = Path(sys.argv[1]), sys.argv[2]
+    known, facts = set(), {}
+    for commit in range(1, 9):
+        for late in (False, True):
+            folder = root / f"{commit}-{late}"
+            folder.mkdir()
+            os.waitpid(forked(run, folder, commit, commit, late, address), 0)
+            with psycopg.connect(address) as connection:
+                found = {name for (name,) in connection.execute("SELECT id FROM llm_council_runs")} - known
+            known |= found
+            facts[folder.name] = [*found, None][0]
+    (root / "facts.json").write_text(json.dumps(facts))
+"""
+
+
+def test_runs_killed_beside_any_commit_resume_without_paying_twice(database: DatabasePlace, tmp_path: Path) -> None:
+    Store(database.address)._check()
+    script = tmp_path / "kills.py"
+    script.write_text("\n".join(line[4:] for line in KILLS.splitlines()))
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), database.address],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    facts: dict[str, str | None] = json.loads((tmp_path / "facts.json").read_text())
+    assert facts["1-False"] is None  # killed before the run was stored
+    resumed = 0
+    for name, run_id in facts.items():
+        folder = tmp_path / name
+        before = kill.paid(folder)
+        if run_id is None:
+            assert before == []
+            continue
+        calls = database.query(
+            "SELECT key, EXISTS (SELECT 1 FROM {endings} WHERE {endings}.run = {calls}.run"
+            " AND {endings}.name = {calls}.name) FROM {calls} WHERE run = ?",
+            run_id,
+        )
+        ended = {key for key, has_ended in calls if has_ended}
+        assert {line.split()[0] for line in before} <= {key for key, _ in calls}  # journalled before it was sent
+        council = Council([one(folder, 1) for one in kill.SEATS], config=CouncilConfig(store=database.address))
+        result = council.resume(run_id)
+        assert result.success
+        resumed += 1
+        after = [line.split()[0] for line in kill.paid(folder)]
+        assert all(after.count(key) == 1 for key in ended)
+        assert council.replay(run_id).to_dict() == result.to_dict()
+    assert resumed >= 12
