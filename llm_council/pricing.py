@@ -7,7 +7,7 @@ precedence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from llm_council.providers.base import ProviderAdapter
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
 
-__all__ = ["Prices", "load", "look_up", "may_be_in_table", "must_load", "price_of"]
+__all__ = ["load", "look_up", "may_be_in_table", "must_load", "price_of"]
 
 # The class attribute ``name`` of providers that run on the user's own machines: their calls cost nothing. Other servers
 # that speak OpenAI's dialect do if they are on this machine and need no key: behind a key may be a proxy to a paid one.
@@ -61,13 +61,8 @@ def may_be_in_table(adapter: ProviderAdapter) -> bool:
     return any(_address(one) and not _is_self_hosted(one) and _kind(one) != _ANY_SERVER for one in _unwrapped(adapter))
 
 
-class Prices:
-    """The prices of calls in US dollars; None is unknown.
-
-    Args:
-        adapters: the adapter of each seat, by seat name. If an adapter wraps several others, the highest known price
-            counts. An adapter with the attribute ``price_share``, such as ``Batched``, costs that share of the price.
-    """
+class _Prices:
+    """See ``price_of``."""
 
     def __init__(self, adapters: Mapping[str, ProviderAdapter]) -> None:
         self._adapters = adapters
@@ -76,18 +71,18 @@ class Prices:
 
     def __call__(self, seat: SeatSpec, usage: Usage) -> float | None:
         """Return what a call of a seat is expected to cost."""
-        return self._highest(seat, usage, [share for _, _, share in self._sources(seat.name)])
+        return self._highest(seat, usage)
 
     def direct(self, seat: SeatSpec, usage: Usage) -> float | None:
         """Return the price of a direct call, whatever share its adapter takes: the answer has its own share."""
-        return self._highest(seat, usage, [1.0 for _ in self._sources(seat.name)])
+        return self._highest(seat, usage, is_direct=True)
 
-    def _highest(self, seat: SeatSpec, usage: Usage, shares: list[float]) -> float | None:
+    def _highest(self, seat: SeatSpec, usage: Usage, *, is_direct: bool = False) -> float | None:
         prices = []
-        for (adapter, is_free, _), share in zip(self._sources(seat.name), shares, strict=True):
+        for adapter, is_free, share in self._sources(seat.name):
             usd = 0.0 if is_free else _price(adapter, seat.model, usage)
             if usd is not None:
-                prices.append(usd * share)
+                prices.append(usd if is_direct else usd * share)
         return max(prices, default=None)
 
     def _sources(self, name: str) -> tuple[tuple[ProviderAdapter, bool, float], ...]:
@@ -97,9 +92,16 @@ class Prices:
         return self._known[name]
 
 
-def price_of(adapters: Mapping[str, ProviderAdapter]) -> Prices:
-    """Return the prices of the calls of seats; see ``Prices``."""
-    return Prices(adapters)
+def price_of(adapters: Mapping[str, ProviderAdapter]) -> Callable[[SeatSpec, Usage], float | None]:
+    """Return a function that returns the expected price of a seat's call in US dollars; None is unknown.
+
+    Its method ``direct`` returns the price of a call that is not part of a batch job.
+
+    Args:
+        adapters: the adapter of each seat, by seat name. If an adapter wraps several others, the highest known price
+            counts. An adapter with the attribute ``price_share``, such as ``Batched``, costs that share of the price.
+    """
+    return _Prices(adapters)
 
 
 def look_up(address: str, model: str, usage: Usage) -> float | None:

@@ -28,6 +28,13 @@ class LiveRuns:
         self.changes = 0
         self._lock = threading.Lock()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> LiveRuns:
+        """Return a new count, because the copy of a council has no runs yet."""
+        return LiveRuns()
+
+    def __reduce__(self) -> tuple[type[LiveRuns], tuple[()]]:
+        return LiveRuns, ()
+
     @contextmanager
     def entered(self) -> Iterator[LiveRun]:
         """Count a run of this context as long as the block lasts. At its start it is moving."""
