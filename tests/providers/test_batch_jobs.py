@@ -333,6 +333,25 @@ async def test_a_job_is_found_by_its_reference_among_others(speaks):
     assert await jobs.find(references[0], total=2, since=now[0] + 90_000) == ()
 
 
+async def test_jobs_of_others_that_cannot_be_read_are_passed_over(speaks):
+    vendor = FakeBatchVendor(speaks, told, polls=0)
+    provider = provided(vendor, speaks)
+    reference = new_reference()
+    job = await provider.batch_jobs().send(asked(1), reference)
+    send = provider._transport.send
+
+    async def with_others(request, **options):
+        reply = await send(request, **options)
+        page = json.loads(reply.body)
+        for key in {"data", "operations"} & page.keys():
+            page[key] = [None, {"name": "a name of another kind", "id": 7}, *page[key], {}]
+        return attrs.evolve(reply, body=json.dumps(page).encode())
+
+    provider._transport.send = with_others
+    (found,) = await provider.batch_jobs().find(reference, total=1, since=vendor.clock() - 1)
+    assert found.job == job
+
+
 async def test_both_jobs_of_a_reference_are_found_the_oldest_first(speaks):
     now = [1_800_000_000.0]
     vendor = FakeBatchVendor(speaks, told, clock=lambda: now[0])

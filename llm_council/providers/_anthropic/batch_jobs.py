@@ -12,9 +12,17 @@ from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
-from llm_council._wire.payloads import get_object, malformed, need_list, need_object, tokens
+from llm_council._wire.payloads import get_object, malformed, text_or_none, tokens
 from llm_council.providers._anthropic.errors import error_inside
-from llm_council.providers._http.batch_jobs import EncodedCall, HttpBatchJobs, Job, ResultLine, need_id, unix_seconds
+from llm_council.providers._http.batch_jobs import (
+    EncodedCall,
+    HttpBatchJobs,
+    Job,
+    ResultLine,
+    need_id,
+    readable_jobs,
+    unix_seconds,
+)
 from llm_council.providers.batch_jobs import JobState, JobStatus, split_custom_id
 from llm_council.transports import HttpRequest
 
@@ -49,8 +57,9 @@ class AnthropicBatchJobs(HttpBatchJobs):
     async def _page(self, cursor: str | None, since: float) -> tuple[list[Job], str | None]:
         after = "" if cursor is None else f"&after_id={quote(cursor, safe='')}"
         page = await self._json("GET", f"{_PATH}?limit=100{after}")
-        jobs = [read_job(need_object(row, "$.data")) for row in need_list(page.get("data"), "$.data")]
-        return jobs, jobs[-1].id if jobs and page.get("has_more") else None
+        jobs = readable_jobs(page.get("data"), read_job)
+        last = text_or_none(page.get("last_id")) or (jobs[-1].id if jobs else None)
+        return jobs, last if page.get("has_more") else None
 
     async def _carries(self, job: Job, reference: str, total: int, since: float) -> bool | None:
         if job.status.total != total:

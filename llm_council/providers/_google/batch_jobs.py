@@ -16,13 +16,20 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
-from llm_council._wire.payloads import dumps, get_object, malformed, need_list, need_object, text_or_none
+from llm_council._wire.payloads import dumps, get_object, malformed, text_or_none
 from llm_council.errors import MalformedReply, ProviderError
 from llm_council.models.reply import Adjustment
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call import fitting
 from llm_council.providers._google.errors import decode_error
-from llm_council.providers._http.batch_jobs import EncodedCall, HttpBatchJobs, Job, ResultLine, unix_seconds
+from llm_council.providers._http.batch_jobs import (
+    EncodedCall,
+    HttpBatchJobs,
+    Job,
+    ResultLine,
+    readable_jobs,
+    unix_seconds,
+)
 from llm_council.providers.batch_jobs import JobState, JobStatus
 from llm_council.transports import HttpRequest
 
@@ -124,8 +131,8 @@ class GeminiBatchJobs(HttpBatchJobs):
     async def _page(self, cursor: str | None, since: float) -> tuple[list[Job], str | None]:
         token = "" if cursor is None else f"&pageToken={quote(cursor, safe='')}"
         page = await self._json("GET", f"/batches?pageSize=100{token}")
-        rows = need_list(page.get("operations") or [], "$.operations")  # the key is missing if there are none
-        return [read_job(need_object(row, "$.operations")) for row in rows], text_or_none(page.get("nextPageToken"))
+        # The list is missing if there are no jobs.
+        return readable_jobs(page.get("operations"), read_job), text_or_none(page.get("nextPageToken"))
 
     def _results_request(self, result: str) -> HttpRequest:
         return self._get(f"/{_need_name(result, '$.response.responsesFile')}:download?alt=media")

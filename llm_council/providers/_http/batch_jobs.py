@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeAlias
@@ -41,7 +41,17 @@ from llm_council.providers.batch_jobs import (
 )
 from llm_council.transports import HttpReply, HttpRequest
 
-__all__ = ["EncodedCall", "HttpBatchJobs", "Job", "Outcome", "ResultLine", "awaits_results", "need_id", "unix_seconds"]
+__all__ = [
+    "EncodedCall",
+    "HttpBatchJobs",
+    "Job",
+    "Outcome",
+    "ResultLine",
+    "awaits_results",
+    "need_id",
+    "readable_jobs",
+    "unix_seconds",
+]
 
 _SECONDS = 60.0  # for a small request: a status, a page of a list
 _SECONDS_TO_SEND = 900.0  # for the calls of a job
@@ -456,6 +466,15 @@ def _incomplete(job: Job, reason: str) -> BatchIncomplete:
 def awaits_results(state: JobState, results: tuple[str, ...], done: int | None) -> bool:
     """Return True for a job that has ended with answers, but whose files of results are not named yet."""
     return state is JobState.ENDED and not results and bool(done)
+
+
+def readable_jobs(rows: Any, read: Callable[[Mapping[str, Any]], Job]) -> list[Job]:
+    """Return the jobs in a list; those that cannot be read are left out, as they are of other programs."""
+    jobs = []
+    for row in rows if isinstance(rows, list) else ():
+        with suppress(MalformedReply):
+            jobs.append(read(need_object(row, "$")))
+    return jobs
 
 
 def need_id(data: Mapping[str, Any]) -> str:

@@ -12,9 +12,17 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from llm_council._wire.payloads import amount, get_object, need_list, need_object, text_or_none, tokens
+from llm_council._wire.payloads import amount, get_object, text_or_none, tokens
 from llm_council.providers._http.batch_files import file_form, job_failure, read_line
-from llm_council.providers._http.batch_jobs import EncodedCall, HttpBatchJobs, Job, ResultLine, awaits_results, need_id
+from llm_council.providers._http.batch_jobs import (
+    EncodedCall,
+    HttpBatchJobs,
+    Job,
+    ResultLine,
+    awaits_results,
+    need_id,
+    readable_jobs,
+)
 from llm_council.providers.batch_jobs import JobState, JobStatus
 from llm_council.transports import HttpRequest
 
@@ -71,11 +79,11 @@ class MistralBatchJobs(HttpBatchJobs):
             "order_by": "-created",
         }
         page = await self._json("GET", f"/batch/jobs?{urlencode(query)}")
-        rows = need_list(page.get("data") or [], "$.data")  # the key is missing if there are none
-        jobs = [read_job(need_object(row, "$.data")) for row in rows]
+        rows = page.get("data")  # missing if there are none
+        jobs = readable_jobs(rows, read_job)
         # A server may send smaller pages than it was asked for; an empty page is the last one.
         total = tokens(page.get("total"))
-        is_last = not jobs or (total is not None and (number + 1) * len(jobs) >= total)
+        is_last = not rows or (total is not None and (number + 1) * len(rows) >= total)
         return jobs, None if is_last else str(number + 1)
 
     def _results_request(self, result: str) -> HttpRequest:

@@ -12,9 +12,17 @@ from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from llm_council._wire.payloads import amount, get_object, need_list, need_object, text_or_none, tokens
+from llm_council._wire.payloads import amount, get_object, text_or_none, tokens
 from llm_council.providers._http.batch_files import file_form, job_failure, read_line
-from llm_council.providers._http.batch_jobs import EncodedCall, HttpBatchJobs, Job, ResultLine, awaits_results, need_id
+from llm_council.providers._http.batch_jobs import (
+    EncodedCall,
+    HttpBatchJobs,
+    Job,
+    ResultLine,
+    awaits_results,
+    need_id,
+    readable_jobs,
+)
 from llm_council.providers.batch_jobs import JobState, JobStatus
 from llm_council.transports import HttpRequest
 
@@ -64,8 +72,9 @@ class OpenAIBatchJobs(HttpBatchJobs):
     async def _page(self, cursor: str | None, since: float) -> tuple[list[Job], str | None]:
         after = "" if cursor is None else f"&after={quote(cursor, safe='')}"
         page = await self._json("GET", f"/batches?limit=100{after}")
-        jobs = [read_job(need_object(row, "$.data")) for row in need_list(page.get("data"), "$.data")]
-        return jobs, jobs[-1].id if jobs and page.get("has_more") else None
+        jobs = readable_jobs(page.get("data"), read_job)
+        last = text_or_none(page.get("last_id")) or (jobs[-1].id if jobs else None)
+        return jobs, last if page.get("has_more") else None
 
     def _results_request(self, result: str) -> HttpRequest:
         return self._get(f"/files/{quote(result, safe='')}/content")
