@@ -134,7 +134,7 @@ class Connection(ABC):
 
 
 class Database(ABC):
-    """A place for runs. Equal objects are the same place.
+    """A place for runs.
 
     Attributes:
         shown: the place as messages name it, without a password.

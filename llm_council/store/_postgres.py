@@ -162,30 +162,38 @@ class PostgresDatabase(Database):
         return StoreError(f"the run store {self.shown}: {words}{remedy and f'; {remedy}'}", kind=kind)
 
     def check(self) -> None:
-        """Create the tables if they do not exist, and raise if no run can be stored. Blocks."""
+        """Create the tables if they do not exist, and raise if no run can be stored. Blocks.
+
+        A slow server or a locked table passes, because the run may find it free.
+        """
         connection = self.connect()
+        run = f"check-{uuid.uuid4().hex}"
         try:
-            run = f"check-{uuid.uuid4().hex}"
-            connection.execute("BEGIN")
-            connection.execute(
-                "INSERT INTO {runs} (id, started, status, task, subagent, version) VALUES (?, 0, '', '', '', '')",
-                (run,),
-            )
-            connection.execute("UPDATE {runs} SET beat = 0 WHERE id = ?", (run,))
-            connection.execute("INSERT INTO {papers} (run, kind, text) VALUES (?, '', '')", (run,))
-            connection.execute("DELETE FROM {runs} WHERE id = ?", (run,))
-            connection.execute("ROLLBACK")
+            with suppress(_RollBack), connection.transaction():
+                connection.execute(
+                    "INSERT INTO {runs} (id, started, status, task, subagent, version) VALUES (?, 0, '', '', '', '')",
+                    (run,),
+                )
+                connection.execute("UPDATE {runs} SET beat = 0 WHERE id = ?", (run,))
+                connection.execute("INSERT INTO {papers} (run, kind, text) VALUES (?, '', '')", (run,))
+                connection.execute("DELETE FROM {runs} WHERE id = ?", (run,))
+                raise _RollBack
         except psycopg.Error as error:
             failure = self.as_store_error(error)
         else:
             return
         finally:
             connection.close()
-        raise failure
+        if failure.kind != "locked":
+            raise failure
 
     def writer(self) -> Writer:
         """Return the only writer of the database in this process."""
         return only_writer(("postgresql", self._address), partial(PostgresWriter, self))
+
+
+class _RollBack(Exception):
+    """Ends a transaction without a commit."""
 
 
 def _parameters(address: str) -> dict[str, Any]:
@@ -207,11 +215,16 @@ _ROLE = "check user and password of the address, PGPASSWORD and ~/.pgpass"
 
 # What the server or libpq says in English; in another language, the general remedy stands.
 _CONNECT_FAILURES: Final = (
-    (r"password|authentication|no pg_hba\.conf entry|role .* does not exist", "denied", _ROLE),
+    (r"no pg_hba\.conf entry", "denied", "allow role and host in pg_hba.conf, or set sslmode in the address"),
+    (r"password|authentication|role .* does not exist", "denied", _ROLE),
     (r"database .* does not exist", "unreachable", "create it with createdb, or name another database"),
     (r"too many|connection slots", "unreachable", "each process takes one connection: raise max_connections"),
     (r"permission denied for database", "denied", "GRANT CONNECT ON DATABASE to this role"),
-    (r"service|sslmode|sslrootcert|certificate|SSL", "unreachable", "check the parameters of the address"),
+    (
+        r"definition of service|sslmode|certificate|SSL",
+        "unreachable",
+        "check the parameters of the address",
+    ),
 )
 
 _GRANTS = (
