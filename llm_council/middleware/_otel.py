@@ -15,6 +15,7 @@ from llm_council.errors._secrets import redact
 from llm_council.models.messages import AudioPart, DocumentPart, ImagePart, Message, ReasoningPart
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
+from llm_council.providers._call.pacing import seconds_waited
 
 __all__ = [
     "OBSERVED",
@@ -85,6 +86,7 @@ def response_attributes(response: GenerateResponse) -> dict[str, Any]:
         "gen_ai.response.id": response.request_id,
         "gen_ai.response.finish_reasons": None if reason is None else [str(reason)],
         "llm_council.attempts": len(response.attempts) or None,
+        "llm_council.waited": seconds_waited(response),
         "llm_council.cost.usd": response.cost.usd if response.cost is not None else None,
     }
     if usage is not None:

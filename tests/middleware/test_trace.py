@@ -96,6 +96,15 @@ async def test_a_call_is_a_span_with_the_conventions_attributes(telemetry: Telem
     assert CANARY not in span.to_json()
 
 
+@pytest.mark.parametrize(("extra", "waited"), [({"pace": {"waited": 1.5}}, 1.5), ({"pace": "fast"}, None), ({}, None)])
+async def test_the_span_of_a_call_that_waited_for_its_turn_says_how_long(
+    telemetry: Telemetry, turns: Any, extra: dict[str, Any], waited: float | None
+) -> None:
+    await call(Traced(turns("a", GenerateResponse(text="x", extra=extra)), **telemetry.options), REQUEST)
+    (span,) = telemetry.spans()
+    assert dict(span.attributes).get("llm_council.waited") == waited
+
+
 async def test_duration_and_tokens_of_calls_are_recorded_as_metrics(
     telemetry: Telemetry, clock: Any, turns: Any
 ) -> None:

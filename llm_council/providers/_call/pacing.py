@@ -6,7 +6,8 @@ through it, below all middleware, and ``Retry`` asks it whether a refused call m
 retry. Without a current pacer, as in a single run, nothing of this happens: a run sends few calls at a time, and a
 caller that waits for one answer rather hears of a refusal than waits for the end of a long pause.
 
-A pacer serves one event loop, so it needs no lock.
+A pacer serves the event loop in which it became the current one, so it needs no lock. Code that is called in another
+thread, such as a blocking run in a worker thread of a strategy, has none.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import logging
 import random
 import time
 from bisect import insort
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from itertools import count
 from math import inf
+from threading import get_ident
 from typing import Any, TypeGuard
 from weakref import WeakSet
 
@@ -32,7 +34,7 @@ from llm_council.models._attrs import copy_with
 from llm_council.models.reply import GenerateChunk, GenerateResponse
 from llm_council.providers._call.pace import Pace, SentCall
 
-__all__ = ["Pacer", "current", "is_refusal"]
+__all__ = ["Pacer", "current", "is_refusal", "seconds_waited"]
 
 OVERLOADED = (503, 529)
 """Statuses of a server that is overloaded: 503 of RFC 9110, section 15.6.4, and 529 of Anthropic."""
@@ -66,11 +68,13 @@ class Pacer:
         self._paced: WeakSet[CouncilError] = WeakSet()
         self._postponed: WeakSet[CouncilError] = WeakSet()
         self._numbers = count()
+        self._thread = 0
         self._room: anyio.Event | None = None
 
     @contextmanager
     def active(self) -> Iterator[Pacer]:
         """Make this the current pacer, for this context and the tasks that start in it."""
+        self._thread = get_ident()
         token = _current.set(self)
         try:
             yield self
@@ -274,7 +278,15 @@ _current: ContextVar[Pacer | None] = ContextVar("llm_council_pacer", default=Non
 
 def current() -> Pacer | None:
     """Return the pacer of the mapping that this code runs in; None outside one."""
-    return _current.get()
+    pacer = _current.get()
+    return pacer if pacer is not None and pacer._thread == get_ident() else None
+
+
+def seconds_waited(response: GenerateResponse) -> float | None:
+    """Return how many seconds the call of an answer waited for its turn; None if it did not."""
+    pace = response.extra.get("pace")  # an adapter may have put something else there
+    waited = pace.get("waited") if isinstance(pace, Mapping) else None
+    return waited if isinstance(waited, float) else None
 
 
 def is_refusal(error: BaseException) -> TypeGuard[ProviderError]:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from llm_council import Budget, Council, CouncilConfig
@@ -200,6 +201,18 @@ async def test_instances_of_one_account_share_a_pace_and_others_do_not() -> None
     pacer = Pacer()
     assert pacer.pace_of(Account(1)) is pacer.pace_of(Account(1))
     assert pacer.pace_of(Busy(1)) is not pacer.pace_of(Busy(1))
+
+
+async def test_a_blocking_call_in_another_thread_is_not_paced() -> None:
+    busy = Busy(10**6)
+    pacer = Pacer()
+    with pacer.active():
+        pacer.pace_of(busy).limit = 1.0
+        await anyio.to_thread.run_sync(busy.generate_sync, numbered(0))
+        assert pacer.pace_of(busy).sent == 0
+        await call(busy, numbered(1))
+        assert pacer.pace_of(busy).sent == 1
+    assert busy.accepted == ["0", "1"]
 
 
 async def test_an_overloaded_server_is_waited_for_but_not_for_ever() -> None:
