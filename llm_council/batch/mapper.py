@@ -15,6 +15,7 @@ from llm_council.batch._worker_councils import CouncilRecipe
 from llm_council.errors import CouncilError, InvalidOption
 from llm_council.models import Plan
 from llm_council.models._attrs import is_int
+from llm_council.providers._call.pacing import Pacer
 from llm_council.results import CouncilResult
 
 if TYPE_CHECKING:
@@ -119,12 +120,14 @@ class CouncilMapper:
         outcomes: list[CouncilResult[Any] | CouncilError] = [_no_text(task) for task in tasks]
         if not tasks:
             return outcomes
-        council, limiter = self._seated(), anyio.CapacityLimiter(self._concurrency)
+        council, limiter, pacer = self._seated(), anyio.CapacityLimiter(self._concurrency), Pacer()
 
         async def run(number: int, task: str) -> None:
             async with limiter:
+                await pacer.wait_for_room()
                 try:
-                    outcomes[number] = await council.arun(task, self._subagent, **self._options)
+                    with pacer.active():
+                        outcomes[number] = await council.arun(task, self._subagent, **self._options)
                 except CouncilError as error:
                     outcomes[number] = error
 

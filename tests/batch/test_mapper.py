@@ -11,7 +11,7 @@ import pytest
 
 from llm_council import Budget, Council, CouncilConfig, CouncilMapper, errors
 from llm_council.batch import _worker_councils as worker_councils
-from llm_council.models import GenerateRequest
+from llm_council.models import GenerateRequest, RetryPolicy
 from llm_council.testing.fakes import ScriptedProvider
 
 CANARY = "canary-in-the-coal-mine"
@@ -174,6 +174,16 @@ def test_runs_of_a_batch_are_bounded() -> None:
     )
     bounded([{"q": str(number)} for number in range(10)])
     assert seat.most_at_once == 3
+
+
+def test_a_row_that_a_vendor_refuses_waits_for_its_turn_and_uses_up_no_retry() -> None:
+    refusals = [errors.RateLimited("later", retry_after=0.01)] * 5
+    provider = ScriptedProvider(lambda request: refusals.pop() if refusals else reply(request))
+    config = CouncilConfig(retry=RetryPolicy(max_retries=0))
+    mapper = CouncilMapper(Council([provider], config=config, strategy="single"), "question")
+    rows = mapper([{"question": f"Capital number {number}?"} for number in range(20)])
+    assert {row["status"] for row in rows} == {"completed"}
+    assert len(provider.requests) == 25
 
 
 @pytest.mark.anyio
