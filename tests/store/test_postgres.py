@@ -289,13 +289,14 @@ def test_many_create_the_tables_at_once(database: DatabasePlace) -> None:
 # Lost connections and slow servers.
 
 
-def test_a_run_is_stored_whole_when_the_server_is_killed_and_started_again(
-    own_server: Any, postgres: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("way", ["kill", "stop"])
+def test_a_run_is_stored_whole_when_the_server_is_killed_or_stopped_and_started_again(
+    own_server: Any, postgres: Any, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     monkeypatch.setattr(postgres, "RECONNECT_FOR", 60.0)
 
     def restart() -> None:
-        own_server.kill()
+        getattr(own_server, way)()
         own_server.start()
 
     council = council_of(own_server.address(), {**SCRIPT, "synthesise": once(restart)})
