@@ -128,6 +128,16 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
+def offline_workers(offline: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give the other processes that a page starts a vendor on loopback: nothing is replaced there."""
+    from llm_council.testing.servers import FakeVendor
+
+    with FakeVendor("openai").serve() as vendor:
+        monkeypatch.setenv("OPENAI_BASE_URL", vendor.url)
+        yield
+
+
+@pytest.fixture
 def refused(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the built-in HTTP providers refuse the key of every call."""
 

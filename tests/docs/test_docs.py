@@ -29,6 +29,8 @@ from llm_council._plugins import GROUPS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+ELSEWHERE = {"dask.md": pytest.mark.dask, "ray.md": pytest.mark.ray}
+"""Pages whose blocks run in another environment, because they need what it installs."""
 
 
 def run_python(example: Example) -> None:
@@ -141,8 +143,12 @@ PARSERS = [
 ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_page(page: Path, offline: None, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=ELSEWHERE.get(page.name, ()), id=page.relative_to(ROOT).as_posix()) for page in PAGES],
+)
+def test_page(page: Path, request: pytest.FixtureRequest, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request.getfixturevalue("offline_workers" if page.name in ELSEWHERE else "offline")
     monkeypatch.chdir(site)
     document = Document.parse(str(page), *PARSERS)
     install(document, site)
