@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 import anyio
 import pytest
 from batch_vendor import BatchProvider, Time, Vendor, echo
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import examples
 
 from llm_council import Council
 from llm_council._runtime import call_context
@@ -664,3 +668,50 @@ async def test_closing_keeps_the_calls_that_wait(journal: Path) -> None:
         await anyio.sleep(0.05)
         await provider.aclose()
     assert texts(await outcomes(provider, ["b"])) == ["answer to b"]
+
+
+@examples(15)
+@given(
+    prompts=st.lists(st.sampled_from("abcde"), min_size=1, max_size=12),
+    failing=st.sets(st.sampled_from("abcde"), max_size=2),
+    most=st.integers(1, 6),
+    ends=st.sampled_from([JobState.ENDED, JobState.EXPIRED, JobState.CANCELLED]),
+    answered=st.integers(0, 4),
+    lost=st.booleans(),
+    faults=st.lists(st.sampled_from(["status", "outcome", "find"]), max_size=4),
+)
+def test_each_call_gets_its_outcome_once_and_no_answer_is_paid_twice(
+    prompts: list[str], failing: set[str], most: int, ends: JobState, answered: int, lost: bool, faults: list[str]
+) -> None:
+    def answer(request: GenerateRequest) -> GenerateResponse | CouncilError:
+        return ContentFiltered(f"no {request.prompt}") if request.prompt in failing else echo(request)
+
+    failures: dict[str, list[Exception]] = {name: [] for name in (*faults, "sent")}
+    for name in faults:
+        failures[name].append(ServerFailed("down", status=503))
+    if lost:
+        failures["sent"].append(ConnectionLost("lost"))
+    vendor = Vendor(answer, ends=ends, answered=answered, failures=failures)
+
+    def check(found: list[GenerateResponse | CouncilError]) -> int:
+        for prompt, outcome in zip(prompts, found, strict=True):
+            if isinstance(outcome, GenerateResponse):
+                assert outcome.text == f"answer to {prompt}"
+                assert prompt not in failing
+            elif isinstance(outcome, ContentFiltered):
+                assert outcome.message == f"no {prompt}"
+            else:
+                assert isinstance(outcome, BatchIncomplete)
+                assert outcome.reason == str(ends)
+        return sum(isinstance(outcome, GenerateResponse) for outcome in found)
+
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder) / "jobs.db"
+        got = check(anyio.run(outcomes, batched(vendor, journal, most=most), prompts))
+        assert vendor.paid.total() == got
+        assert len(vendor.jobs) == -(-len(prompts) // most)
+        vendor.ends = JobState.ENDED
+        check(anyio.run(outcomes, batched(vendor, journal, most=most), prompts))
+        wanted = sum(prompt not in failing for prompt in prompts)
+        assert vendor.paid.total() == wanted  # what was answered before is not bought again
+        assert set(vendor.paid.values()) <= {1}
