@@ -7,6 +7,7 @@ import stat
 import tempfile
 import threading
 import time
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from llm_council.errors import (
 from llm_council.middleware import Batched, Failover, Pinned, Retry, _batch_job
 from llm_council.middleware._batch_job import LONGEST_WAIT, MOST_SENDS
 from llm_council.models import GenerateRequest, GenerateResponse, RetryPolicy
+from llm_council.providers._call.pacing import Pacer
 from llm_council.providers.base import ProviderAdapter, call, stream
 from llm_council.providers.batch_jobs import JobState
 from llm_council.testing import ScriptedProvider
@@ -257,6 +259,24 @@ async def test_a_stream_brings_the_answer_in_one_piece(journal: Path) -> None:
     assert await provider.supports("structured_output")
     pieces = [chunk.text async for chunk in stream(provider, GenerateRequest(prompt="a"))]
     assert [piece for piece in pieces if piece] == ["answer to a"]
+
+
+async def test_the_pace_of_direct_calls_does_not_hold_calls_back_from_a_job(journal: Path) -> None:
+    vendor = Vendor()
+    provider = Retry(batched(vendor, journal))
+    found: list[str] = []
+
+    async def streamed(number: int) -> None:
+        async with aclosing(stream(provider, GenerateRequest(prompt=f"s{number}"))) as chunks:
+            found.append("".join([chunk.text async for chunk in chunks]))
+
+    with Pacer().active():
+        async with anyio.create_task_group() as group:
+            group.start_soon(outcomes, provider, [str(number) for number in range(100)])
+            for number in range(100):
+                group.start_soon(streamed, number)
+    assert len(found) == 100
+    assert [len(job.calls) for job in vendor.jobs.values()] == [200]
 
 
 async def test_a_pinned_model_is_that_of_the_job(journal: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from batch_vendor import ANSWER_USAGE, BatchProvider, Vendor
 
-from llm_council import Budget, Council, CouncilConfig
+from llm_council import Budget, Council, CouncilConfig, pricing
 from llm_council.errors import CouncilError, ServerFailed
 from llm_council.middleware import Batched
 from llm_council.models import GenerateRequest, GenerateResponse, Usage
@@ -57,8 +59,6 @@ async def test_runs_at_once_need_one_job_a_phase_without_waiting_for_the_window(
 
 
 async def test_a_council_in_jobs_costs_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llm_council import pricing
-
     def price(address: str, model: str, usage: Usage) -> float:
         return (usage.total_tokens or 0) / 1e6
 
@@ -109,11 +109,52 @@ async def test_a_streamed_run_shows_each_answer_at_once(tmp_path: Path) -> None:
     assert all(text.startswith("Blue") for text in shown)
 
 
-@pytest.mark.slow
-async def test_a_thousand_councils_run_in_a_handful_of_jobs(tmp_path: Path) -> None:
-    vendor = Vendor(answer_a_council)
-    council = Council([batched(vendor, tmp_path / "jobs.db")] * 3, budget=DAY)
-    results = await run_all(council, 1000)
+SCHEMA = {"type": "object", "properties": {"colour": {"type": "string"}}, "required": ["colour"]}
+
+
+def answer_by_schema(request: GenerateRequest) -> GenerateResponse:
+    """Answer by the schema, save that one chair in fifty has to be asked again."""
+    prompt = request.turns()[-1].text
+    number = re.search(r"Task (\d+):", "".join(turn.text for turn in request.turns()))
+    is_bad = number is not None and int(number[1]) % 50 == 3 and request.metadata.get("phase") == "synthesise"
+    text = "I cannot decide." if is_bad else '{"colour": "blue"}'
+    return GenerateResponse(text=text if prompt else "", finish_reason="stop")
+
+
+class DirectProvider(BatchProvider):
+    """The same vendor, called directly."""
+
+    base_url = "https://vendor.example/v1"
+    default_model = "m"
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        return attrs.evolve(answer_by_schema(request), usage=ANSWER_USAGE)
+
+
+async def check_many_councils(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(pricing, "look_up", lambda address, model, usage: (usage.total_tokens or 0) / 1e6)
+    vendor = Vendor(answer_by_schema)
+    provider = Batched(DirectProvider(vendor), journal=tmp_path / "jobs.db", sleep=hurry, window=600.0)
+    results = await run_all(Council([provider] * 3, budget=DAY), count, schema=SCHEMA)
     assert {str(result.status) for result in results} == {"completed"}
-    assert len(vendor.jobs) <= 2 * len(results[0].phases)
+    phases = {timing.phase for result in results for timing in result.phases}
+    assert "repair" in phases
+    assert len(vendor.jobs) <= 2 * len(phases)
     assert vendor.paid.total() == sum(len(seat.calls) for result in results for seat in result.seats)
+    direct = await run_all(Council([DirectProvider()] * 3, budget=DAY), count, schema=SCHEMA)
+    paid, full = (sum(result.cost.usd or 0.0 for result in each) for each in (results, direct))
+    assert paid == pytest.approx(full / 2)
+    assert full > 0
+
+
+async def test_councils_with_repairs_need_a_handful_of_jobs_and_half_the_money(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await check_many_councils(tmp_path, monkeypatch, 6)
+
+
+@pytest.mark.slow
+async def test_a_thousand_councils_need_a_handful_of_jobs_and_half_the_money(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await check_many_councils(tmp_path, monkeypatch, 1000)
