@@ -27,6 +27,7 @@ __all__ = [
     "CouncilConfig",
     "CouncilError",
     "CouncilMapper",
+    "CouncilMap",
     "CouncilResult",
     "CouncilStream",
     "DeadlineExceeded",
@@ -65,6 +66,7 @@ __all__ = [
     "Status",
     "StructuredOutput",
     "Tallied",
+    "Task",
     "TextDelta",
     "Timeouts",
     "Tool",
@@ -84,6 +86,7 @@ __getattr__, __dir__ = lazy_names(
         "_runtime": ["blocking", "shutdown"],
         "_seats.configured": ["get_provider"],
         "batch.mapper": ["CouncilMapper"],
+        "batch": ["CouncilMap"],
         "config": ["CouncilConfig", "Seat"],
         "council": ["Council", "CouncilStream", "RunOptions"],
         "errors": [
@@ -132,6 +135,7 @@ __getattr__, __dir__ = lazy_names(
             "RetryPolicy",
             "Status",
             "StructuredOutput",
+            "Task",
             "Timeouts",
             "Tool",
             "ToolCall",
@@ -146,6 +150,7 @@ if TYPE_CHECKING:
     from llm_council._runtime import blocking, shutdown
     from llm_council._seats.configured import get_provider
     from llm_council.batch.mapper import CouncilMapper
+    from llm_council.batch import CouncilMap
     from llm_council.config import CouncilConfig, Seat
     from llm_council.council import Council, CouncilStream, RunOptions
     from llm_council.errors import (
@@ -194,6 +199,7 @@ if TYPE_CHECKING:
         RetryPolicy,
         Status,
         StructuredOutput,
+        Task,
         Timeouts,
         Tool,
         ToolCall,

@@ -21,11 +21,15 @@ from llm_council._seats.attachments import find_empty, read_files
 from llm_council._seats.keywords import unknown_keyword
 from llm_council._seats.seating import Seating, origin_of_fault
 from llm_council._seats.sight import check_sizes, find_blind
+from llm_council.batch.concurrency import check_concurrency, default_concurrency
+from llm_council.batch.map import CouncilMap, RunTask, Tasks, check_tasks, map_tasks
+from llm_council.batch.shared_budget import SharedBudget, check_budget
 from llm_council.config import CouncilConfig, Seat
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import hide_password, redact
 from llm_council.events import AnyEvent, Event, Listener, as_listeners, listening
-from llm_council.models import Attachment, Budget, DoctorResult, Message, Plan, SeatSpec
+from llm_council.models import Attachment, Budget, DoctorResult, Message, Plan, SeatSpec, Task
+from llm_council.models._attrs import copy_with
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter, examine
 from llm_council.results import CouncilResult, OutputT
@@ -34,6 +38,7 @@ from llm_council.results._awaitable import AwaitableDict
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
+    from llm_council._engine.budget import Ledger
     from llm_council._engine.history import History
     from llm_council._schema.typed import OutputType
     from llm_council.store import RunStore, Store
@@ -409,15 +414,18 @@ class Council(_runtime.Closeable):
             store=store,
         )
         with listening(*self._listeners), self._live_runs.entered():
-            plan = await self._prepared(task, subagent, options)
-            return await _engine.run_plan(
-                plan,
-                self._seating.adapters,
-                price=self._price,
-                journal=self._journal(plan, options),
-                strategy=self._strategy_object(options),
-                output_type=options.get("output_type"),
-            )
+            return await self._run(await self._prepared(task, subagent, options), options)
+
+    async def _run(self, plan: Plan, options: _AllOptions, ledger: Ledger | None = None) -> CouncilResult[Any]:
+        return await _engine.run_plan(
+            plan,
+            self._seating.adapters,
+            price=self._price,
+            journal=self._journal(plan, options),
+            strategy=self._strategy_object(options),
+            output_type=options.get("output_type"),
+            ledger=ledger,
+        )
 
     @overload
     def stream(
@@ -534,6 +542,213 @@ class Council(_runtime.Closeable):
                         yield event
             except GeneratorExit:  # the stream was closed: cancel the run
                 group.cancel_scope.cancel()
+
+    @overload
+    def map(
+        self,
+        tasks: Tasks,
+        *,
+        subagent: str | Subagent = "advisor",
+        output_type: None = None,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        mode: str | None = None,
+        context: str | None = None,
+        files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        history: CouncilResult[Any] | str | Sequence[Message] | None = None,
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        strategy: str | Strategy | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        store: str | PathLike[str] | Literal[False] | None = None,
+    ) -> CouncilMap[Any]: ...
+
+    @overload
+    def map(
+        self,
+        tasks: Tasks,
+        *,
+        subagent: str | Subagent = "advisor",
+        output_type: type[T],
+        concurrency: int | None = None,
+        ordered: bool = True,
+        **options: Unpack[RunOptions],
+    ) -> CouncilMap[T]: ...
+
+    @overload
+    def map(
+        self,
+        tasks: Tasks,
+        *,
+        subagent: str | Subagent = "advisor",
+        output_type: TypeForm[T],
+        concurrency: int | None = None,
+        ordered: bool = True,
+        **options: Unpack[RunOptions],
+    ) -> CouncilMap[T]: ...
+
+    @_known_options
+    def map(
+        self,
+        tasks: Tasks,
+        *,
+        subagent: str | Subagent = "advisor",
+        output_type: Any = None,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        mode: str | None = None,
+        context: str | None = None,
+        files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
+        history: CouncilResult[Any] | str | Sequence[Message] | None = None,
+        schema: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        strategy: str | Strategy | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        store: str | PathLike[str] | Literal[False] | None = None,
+        **unknown: Never,
+    ) -> CouncilMap:
+        """Run the council on many tasks, and yield a ``CouncilResult`` for each, for ``for`` and ``async for``.
+
+        The next task is taken when a run may start, so tasks may be a generator without end. At most twice as many
+        results as runs may go on wait to be read, and a reader that stops reading stops the map. A failure is a result
+        with ``status="failed"``: of a run, and of a task that is malformed, names an unknown subagent or an unreadable
+        file (``TaskFailed``, with an empty ``run_id``). What the iterable itself raises is raised here, after the
+        results of the tasks before it.
+
+        The options below are those of ``run``, for all tasks. What a task has takes the place of ``subagent`` and
+        ``context``, and is added to ``files`` and ``metadata``. A task with a subagent of its own has its default mode.
+
+        Args:
+            tasks: an iterable or async iterable of texts, mappings and ``Task`` objects. The event loop takes the
+                tasks: an iterable that waits, such as one that downloads, should be an async one.
+            subagent: the role of tasks that name none.
+            output_type: type of the output.
+            concurrency: most runs at the same time; None is what the limits of the providers have room for, at most
+                128.
+            ordered: True yields the results in the order of the tasks; False yields each as its run ends.
+            mode: a mode of ``subagent``.
+            context: further text for every seat.
+            files: files for every seat, read once.
+            history: what each task goes on from.
+            schema: JSON Schema of the answer.
+            budget: limits on all runs together: ``usd``, ``tokens``, ``calls``, and ``deadline`` in seconds from the
+                first result that is asked for, if it is given. Each run has the limits of the council beside. Every
+                call reserves its estimate first, so ``calls`` is never exceeded but by retries within an adapter, and
+                ``usd`` and ``tokens`` by no more than the answers in flight are longer, or dearer, than estimated.
+                Runs begin only while those that go on and one more fit, at the average so far; the deadline ends
+                those that go on. Tasks whose runs were not begun have ``BudgetExceeded`` or ``DeadlineExceeded`` as
+                their error.
+            strategy: how the seats deliberate.
+            temperature: sampling temperature.
+            max_tokens: maximum tokens of one answer.
+            metadata: data of the caller.
+            store: where the runs are stored.
+            **unknown: there are no further options; any raises ``UnknownOption``.
+
+        Returns:
+            The results. Each has the id of its task as ``task_id``; that of a task without an id is its place, from
+            ``"0"``. Closing the map cancels the runs that go on.
+
+        Raises:
+            ConfigurationError: an argument or a setting is wrong; nothing was sent. Files, a history and a store are
+                opened when the first result is asked for.
+        """
+        for name in unknown:
+            places = {"pass it to the council, as in Council(..., {}=...)": inspect.signature(Council).parameters}
+            raise unknown_keyword(name, "a map", (*_RUN_ARGUMENTS, "concurrency", "ordered"), places)
+        check_tasks(tasks)
+        check_concurrency(concurrency)
+        check_budget(budget)
+        if not isinstance(ordered, bool):
+            raise InvalidOption(f"ordered: True or False, got {ordered!r:.80}")
+        options = _options(
+            {},
+            output_type,
+            mode=mode,
+            context=context,
+            files=files,
+            history=history,
+            schema=schema,
+            strategy=strategy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            metadata=metadata,
+            store=store,
+        )
+        if store is not None and store is not False:
+            _check_path("store", store)
+        self._seating.check()
+        # Any text will do: it shows whether the options fit. What has to be read is read later.
+        plan = self._plan("task", subagent, {**options, "files": (), "history": None})
+        if concurrency is None:
+            deadline = plan.budget.deadline
+            concurrency = default_concurrency(self._seating.adapters, calls=plan.most_calls, deadline=deadline)
+        return map_tasks(
+            tasks,
+            partial(self._prepare_map, subagent, options, budget),
+            concurrency=concurrency,
+            ordered=ordered,
+            subagent=plan.subagent,
+            metadata=plan.metadata,
+        )
+
+    async def _prepare_map(self, subagent: str | Subagent, options: _AllOptions, budget: Budget | None) -> RunTask:
+        """Return the function that runs one task of a map."""
+        plan = await self._prepared("task", subagent, options)
+        self._store(options)  # one that cannot be opened is refused here
+        shared = account = None
+        if budget is not None:
+            from llm_council._engine.budget import Ledger
+
+            account = Ledger(budget, self._price, owner="map")
+            shared = SharedBudget(budget, account)
+
+        async def run_task(task: Task) -> CouncilResult[Any]:
+            if shared is not None:
+                shared.check()
+            own_plan = await self._plan_of_task(task, plan, subagent, options)
+            if shared is None:
+                with listening(*self._listeners), self._live_runs.entered():
+                    return await self._run(own_plan, options)
+            return await self._run_within(shared, account, own_plan, options)
+
+        return run_task
+
+    async def _plan_of_task(self, task: Task, like: Plan, subagent: str | Subagent, options: _AllOptions) -> Plan:
+        """Return the plan of a task of a map; ``like`` is that of another task without a subagent or files."""
+        context = options.get("context") if task.context is None else task.context
+        if not task.files and task.subagent in (None, subagent):
+            return _engine.plan_for(
+                task.task, like, context=context, metadata=task.metadata, task_id=task.id, seed=self._config.seed
+            )
+        own: _AllOptions = {**options, "context": context, "metadata": task.metadata}
+        own["files"] = (*like.files, *task.files)
+        if task.subagent is not None:
+            subagent, own["mode"] = task.subagent, None
+        return attrs.evolve(await self._prepared(task.task, subagent, own), task_id=task.id)
+
+    async def _run_within(
+        self, shared: SharedBudget, account: Ledger | None, plan: Plan, options: _AllOptions
+    ) -> CouncilResult[Any]:
+        """Run a task of a map once its budget has room."""
+        from llm_council._engine.budget import Ledger
+        from llm_council._engine.estimate import needs
+
+        await shared.begin(partial(needs, plan, self._price))
+        left = shared.seconds_left()
+        if left is not None:
+            # Above 0, as every deadline: one that has just passed ends the run with its typed error.
+            plan = copy_with(plan, budget=plan.budget.tightest(Budget(deadline=max(left, 0.001))))
+        ledger = Ledger(plan.budget, self._price, above=account)
+        try:
+            with listening(*self._listeners), self._live_runs.entered():
+                return await self._run(plan, options, ledger)
+        finally:
+            shared.end(ledger.spent)
 
     @_known_options
     def plan(

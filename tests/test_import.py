@@ -14,11 +14,11 @@ import llm_council
 # Users depend on every name here: removing one needs a deprecation first (see the deprecation policy).
 PUBLIC = """
 AttemptFailed Degraded PhaseFinished PhaseStarted RunFinished RunOptions RunStarted SeatFinished SeatReset SeatStarted
-Abstained Attachment Checked CouncilMapper Judged PartialOutput RoundFinished RungFinished Tallied TextDelta
+Abstained Attachment Checked CouncilMap CouncilMapper Judged PartialOutput RoundFinished RungFinished Tallied TextDelta
 AdapterFailed ApiError Budget ConfigurationError Council CouncilConfig CouncilError CouncilResult CouncilStream
 DeadlineExceeded DoctorResult Event GenerateChunk GenerateRequest GenerateResponse InvalidOutput Limits Message Plan
 ProviderAdapter ProviderCapabilities ProviderError ProviderInfo QuorumLost ReasoningConfig RetryPolicy RunError
-Seat SeatReport Status StructuredOutput Timeouts Tool ToolCall __version__ blocking get_provider list_providers
+Seat SeatReport Status StructuredOutput Task Timeouts Tool ToolCall __version__ blocking get_provider list_providers
 register_provider shutdown
 """.split()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import fsum, inf
+from math import inf
 from typing import Any
 
+import anyio
 import attrs
 
 from llm_council._engine.request_tokens import input_tokens
@@ -90,12 +91,14 @@ class Reservation:
         usage: estimated tokens.
         usd: estimated US dollars.
         retries: how often the call was retried.
+        above: what the call holds of the budget of the map that its run belongs to; None outside of a map.
     """
 
     seat: SeatSpec
     usage: Usage
     usd: float
     retries: int = 0
+    above: Reservation | None = None
 
     @property
     def tokens(self) -> int:
@@ -105,24 +108,45 @@ class Reservation:
 
 @attrs.define
 class Ledger:
-    """The account of one run. Each call reserves its estimate first, so concurrent calls cannot exceed the budget.
+    """The account of a run, or of a map. Each call reserves its estimate first, so concurrent calls stay within budget.
 
     An answer without usage counts as estimated. So does a call that was cut, or whose answer was lost, because the
     vendor may have billed it; ``estimated`` is True then. The cost of a call is what the provider reports, else what
     the price table says, else ``ASSUMED`` for its tokens; ``unpriced`` holds the seats of the last case.
+
+    A run of a map has the account of the map ``above`` its own: each call needs room in both, and the runs share what
+    they learn of the seats' prices and of the length of their answers.
+
+    Attributes:
+        above: the account of the map; None outside of one.
+        owner: what the budget belongs to, for messages.
+        unpriced_turn: held by a call whose cost cannot be estimated, so that such calls are made one at a time.
     """
 
     _budget: Budget
     _price: Price | None = None
+    above: Ledger | None = attrs.field(default=None, kw_only=True)
+    owner: str = attrs.field(default="run", kw_only=True)
     calls: int = 0
     tokens: int = 0
     usd: float = 0.0
     estimated: bool = False
     unpriced: set[str] = attrs.field(factory=set)
-    _held: list[Reservation] = attrs.field(factory=list)
+    unpriced_turn: anyio.Lock = attrs.field(init=False, factory=anyio.Lock)
+    # Sums, because the calls of a map are many.
+    _held_calls: int = 0
+    _held_tokens: int = 0
+    _held_usd: float = 0.0
     _longest_answer: dict[tuple[str, str | None], int] = attrs.field(factory=dict)
     _highest_rate: dict[tuple[str, str | None], float] = attrs.field(factory=dict)
     _reports_no_cost: set[tuple[str, str | None]] = attrs.field(factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        if self.above is not None:
+            self.unpriced_turn = self.above.unpriced_turn
+            self._longest_answer = self.above._longest_answer
+            self._highest_rate = self.above._highest_rate
+            self._reports_no_cost = self.above._reports_no_cost
 
     @property
     def spent(self) -> dict[str, float]:
@@ -148,7 +172,8 @@ class Ledger:
         reported cost of the first can keep the others within the budget.
         """
         key = _key(seat)
-        if self._budget.usd is None or key in self._highest_rate or key in self._reports_no_cost:
+        limits_usd = self._budget.usd is not None or (self.above is not None and self.above._budget.usd is not None)
+        if not limits_usd or key in self._highest_rate or key in self._reports_no_cost:
             return False
         return self.price_of(seat, _ONE_TOKEN) is None
 
@@ -165,13 +190,17 @@ class Ledger:
             BudgetExceeded: the call does not fit; nothing is reserved.
         """
         held = self._estimated(seat, request)
-        times = 1 + spare_calls if self.calls or self._held else 1
+        times = 1 + spare_calls if self.calls or self._held_calls else 1
         if self.has_unknown_cost(seat):  # an assumed price refuses no call while there is money
             held.usd = min(held.usd, max(0.0, self._left()) / times)
         error = self._budget_error(held, times)
         if error is not None:
             raise error
-        self._held.append(held)
+        if self.above is not None:
+            held.above = self.above.reserve(seat, request, spare_calls=times - 1)
+        self._held_calls += 1
+        self._held_tokens += held.tokens
+        self._held_usd += held.usd
         return held
 
     def retry(self, held: Reservation, *, billed: bool) -> bool:
@@ -181,10 +210,12 @@ class Ledger:
             held: the call's reservation, which the retry keeps.
             billed: True if the failed attempt may have been billed.
         """
-        if self._budget.calls is not None and self.calls + len(self._held) + 1 > self._budget.calls:
+        if self._budget.calls is not None and self.calls + self._held_calls + 1 > self._budget.calls:
             return False
         # The failed attempt uses up the reservation, so the retry needs room of its own.
         if billed and self._budget_error(held, 1) is not None:
+            return False
+        if self.above is not None and held.above is not None and not self.above.retry(held.above, billed=billed):
             return False
         held.retries += 1
         self.calls += 1
@@ -206,7 +237,12 @@ class Ledger:
         Returns:
             The cost of the answer by the price table; None if the provider reports a cost, or the price is unknown.
         """
-        self._held.remove(held)
+        if self.above is not None and held.above is not None:
+            self.above.settle(held.above, response, billed=billed, tries=tries)
+        self._held_calls -= 1
+        self._held_tokens -= held.tokens
+        # Sums of fractions drift: they start again when nothing is held.
+        self._held_usd = self._held_usd - held.usd if self._held_calls else 0.0
         # ``retry`` has counted the retries that asked for room; attempts within an adapter are known only now.
         self.calls += max(1, tries - held.retries)
         if response is None:
@@ -277,9 +313,9 @@ class Ledger:
     def _budget_error(self, call: Reservation, times: int) -> BudgetExceeded | None:
         """Return the error if ``times`` calls of this size would exceed a limit."""
         budget = self._budget
-        if budget.calls is not None and self.calls + len(self._held) + times > budget.calls:
+        if budget.calls is not None and self.calls + self._held_calls + times > budget.calls:
             return self._exceeded(f"{budget.calls} calls")
-        tokens = self.tokens + sum(one.tokens for one in self._held) + times * call.tokens
+        tokens = self.tokens + self._held_tokens + times * call.tokens
         if budget.tokens is not None and tokens > budget.tokens:
             return self._exceeded(f"{budget.tokens} tokens; this call was estimated at {call.tokens}")
         left = self._left()
@@ -292,14 +328,14 @@ class Ledger:
     def _left(self) -> float:
         """Return the US dollars that are neither spent nor reserved."""
         limit = self._budget.usd
-        return inf if limit is None else fsum((limit, -self.usd, *(-one.usd for one in self._held)))
+        return inf if limit is None else limit - self.usd - self._held_usd
 
     def price_of(self, seat: SeatSpec, usage: Usage) -> float | None:
         """Return the expected price of a call of a seat in US dollars; None if it is unknown."""
         return None if self._price is None else self._price(seat, usage)
 
     def _exceeded(self, limit: str) -> BudgetExceeded:
-        return BudgetExceeded(f"the budget of this run is {limit}", spent=self.spent)
+        return BudgetExceeded(f"the budget of this {self.owner} is {limit}", spent=self.spent)
 
 
 def _key(seat: SeatSpec) -> tuple[str, str | None]:

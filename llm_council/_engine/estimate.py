@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import inf
 
 import attrs
 
@@ -15,7 +16,7 @@ from llm_council.models import Critique, Draft, GenerateRequest, GenerateRespons
 from llm_council.models._attrs import as_dict
 from llm_council.strategies.base import Ask
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "estimate", "needs"]
 
 
 @attrs.frozen(kw_only=True)
@@ -76,6 +77,14 @@ def estimate(plan: Plan, price: Price) -> Estimate:
         usd=usd,
         unpriced=tuple(unpriced),
     )
+
+
+def needs(plan: Plan, price: Price) -> dict[str, float]:
+    """Return what a plan may use, by the names of a budget's limits. An unknown price may be all of the budget."""
+    found = estimate(plan, price)
+    calls = sum(number for phase, number in found.calls.items() if phase != Phase.REPAIR)
+    usd = inf if found.usd is None or found.unpriced else found.usd
+    return {"usd": usd, "tokens": found.input_tokens + found.output_tokens, "calls": calls}
 
 
 def _answer_tokens(plan: Plan) -> int:

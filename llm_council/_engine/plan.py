@@ -15,7 +15,7 @@ from llm_council._engine.history import History, fitting, shown_tasks
 from llm_council.config import CouncilConfig
 from llm_council.errors import CouncilError, InvalidOption, near
 from llm_council.models import Attachment, Budget, Limits, Phase, Plan, SeatSpec
-from llm_council.models._attrs import must_be, optional, strict_init
+from llm_council.models._attrs import copy_with, must_be, optional, strict_init
 from llm_council.strategies._find import ALIASES, configured, options_of
 from llm_council.strategies.base import Roster, Steps, Strategy
 from llm_council.subagents import Subagent
@@ -23,7 +23,7 @@ from llm_council.subagents import Subagent
 if TYPE_CHECKING:
     from llm_council._schema.typed import OutputType
 
-__all__ = ["RunRequest", "make_plan"]
+__all__ = ["RunRequest", "make_plan", "plan_for"]
 
 T = TypeVar("T")
 
@@ -54,6 +54,7 @@ class RunRequest:
         max_tokens: most tokens of one answer; None likewise.
         metadata: values of the caller, copied into the result.
         run_id: the run's id, up to 64 of ``A-Z a-z 0-9 _ -``; None is a random one.
+        task_id: the id of the task among those of a map; None for a run of its own.
     """
 
     context: str | None = None
@@ -69,6 +70,7 @@ class RunRequest:
     max_tokens: int | None = None
     metadata: Mapping[str, Any] | None = attrs.field(default=None, validator=optional(_mapping))
     run_id: str | None = None
+    task_id: str | None = None
 
 
 def make_plan(
@@ -115,8 +117,7 @@ def make_plan(
     if config.chair in absent:
         warnings.append(f"another seat writes the answer, because the chair {config.chair} sits out")
     return Plan(
-        # 64 random bits, because the processes that share a store do not agree on ids.
-        run_id=options.run_id or secrets.token_hex(8),
+        run_id=options.run_id or _new_id(),
         task=task,
         subagent=subagent.name,
         mode=subagent.mode,
@@ -152,14 +153,51 @@ def make_plan(
         temperature=_first_set(options.temperature, config.temperature, subagent.preferences.temperature),
         max_tokens=_first_set(options.max_tokens, config.max_tokens, subagent.preferences.max_tokens),
         reasoning=config.reasoning,
-        # The codes of the fences are derived from the seed too, so no model may be able to guess it.
-        seed=config.seed or secrets.token_hex(16),
+        seed=config.seed or _new_seed(),
         # A plan that 0.1.0 stored lacks this field, and its replay must break ties as 0.1.0 did.
         ties_by_seed=True,
         rules=1,
-        created=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        created=_now(),
         metadata=options.metadata or {},
+        task_id=options.task_id,
     )
+
+
+def plan_for(
+    task: str, like: Plan, *, context: str | None, metadata: Mapping[str, Any], task_id: str | None, seed: str | None
+) -> Plan:
+    """Return the plan of one more task, which is in all else like another one.
+
+    Args:
+        task: the task, which is not empty.
+        like: the plan of the other task.
+        context: further text for the prompts.
+        metadata: values of the caller.
+        task_id: the id of the task among those of a map.
+        seed: the seed of the configuration; None is a random one.
+    """
+    return copy_with(
+        like,
+        run_id=_new_id(),
+        task=task,
+        context=context,
+        metadata=metadata,
+        task_id=task_id,
+        seed=seed or _new_seed(),
+        created=_now(),
+    )
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)  # 64 random bits, because the processes that share a store do not agree on ids
+
+
+def _new_seed() -> str:
+    return secrets.token_hex(16)  # the codes of the fences are derived from it, so no model may be able to guess it
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _check_enough(seats: int, left: int, need: int, absent: Mapping[str, str]) -> None:

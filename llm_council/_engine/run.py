@@ -51,6 +51,7 @@ async def run_plan(
     journal: Journal = NO_JOURNAL,
     strategy: Strategy | None = None,
     output_type: OutputType | None = None,
+    ledger: Ledger | None = None,
 ) -> CouncilResult[Any]:
     """Execute a plan, and report it to the listeners of the current context.
 
@@ -66,6 +67,7 @@ async def run_plan(
         journal: records the run.
         strategy: the strategy of the plan; None makes it by its name and options.
         output_type: the type of the output; None leaves it a JSON value.
+        ledger: the account of the run, within that of a map; None makes one of the plan's budget and ``price``.
 
     Returns:
         The result. Cancellation passes through.
@@ -82,7 +84,8 @@ async def run_plan(
         tokens=call_context.RetryTokens(),
     )
     with call_context.entered(scope):
-        state = RunState(plan, adapters, Ledger(plan.budget, price), clock, deltas, journal, output_type)
+        ledger = Ledger(plan.budget, price) if ledger is None else ledger
+        state = RunState(plan, adapters, ledger, clock, deltas, journal, output_type)
         state.emit(RunStarted, at=0.0, plan=plan)
         try:
             with _runtime.Fallback(plan.budget.deadline, partial(_blocked_result, state, on_result)):

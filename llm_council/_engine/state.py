@@ -142,7 +142,6 @@ class RunState:
     _calls_made: int = 0
     _types_checked: int = 0
     _partial: Any = NOTHING
-    _unpriced_lock: anyio.Lock = attrs.field(init=False, factory=anyio.Lock)
 
     def __attrs_post_init__(self) -> None:
         # Two clocks: ``clock`` for events, reports and adapters, the event loop's for cancel scopes.
@@ -249,17 +248,18 @@ class RunState:
     @asynccontextmanager
     async def _wait_alone(self, seat: SeatSpec, end: float) -> AsyncIterator[None]:
         alone = False
+        turn = self.ledger.unpriced_turn
         with anyio.move_on_after((end - anyio.current_time()) * MAX_WAIT_SHARE):
-            await self._unpriced_lock.acquire()
+            await turn.acquire()
             alone = True
         try:
             if alone and not self.ledger.has_unknown_cost(seat):  # the previous call has shown the cost
-                self._unpriced_lock.release()
+                turn.release()
                 alone = False
             yield
         finally:
             if alone:
-                self._unpriced_lock.release()
+                turn.release()
 
 
 @attrs.define

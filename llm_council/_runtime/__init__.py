@@ -17,13 +17,14 @@ from llm_council._runtime.calls import (
     running_inside_loop,
     shutdown,
 )
-from llm_council._runtime.streams import AwaitedStream, BlockingStream, DualStream, iterate
+from llm_council._runtime.streams import AwaitedStream, BlockingStream, DualIterable, DualStream, iterate
 from llm_council._runtime.thread import Fallback
 
 __all__ = [
     "AwaitedStream",
     "BlockingStream",
     "Closeable",
+    "DualIterable",
     "DualStream",
     "Fallback",
     "blocking",

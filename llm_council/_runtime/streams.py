@@ -1,7 +1,7 @@
 """Streams: one task advances an async iterator on demand, for a blocking, an awaited or a dual stream.
 
-A ``BlockingStream`` runs that task in the loop thread, an ``AwaitedStream`` in its consumer's loop. A ``DualStream``
-becomes one or the other when its iteration starts.
+A ``BlockingStream`` runs that task in the loop thread, an ``AwaitedStream`` in its consumer's loop. A ``DualIterable``
+becomes one or the other when its iteration starts; a ``DualStream`` has a result, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llm_council._runtime.calls import Closeable, refuse_at_exit, refuse_inside_
 from llm_council._runtime.thread import ErrorHolder, Job, shutdown_error
 from llm_council.errors import ConfigurationError, RuntimeShutdownError
 
-__all__ = ["AwaitedStream", "BlockingStream", "DualStream", "iterate"]
+__all__ = ["AwaitedStream", "BlockingStream", "DualIterable", "DualStream", "iterate"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -399,39 +399,27 @@ class AwaitedStream(AsyncIterator[T]):
             task.loop.call_soon(task.pump.close)
 
 
-class DualStream(Closeable, Generic[T, R]):
-    """One stream for ``for`` and ``async for``, ``with`` and ``async with``, and its ``result``.
+class DualIterable(Closeable, Generic[T]):
+    """An async iterator for ``for`` and ``async for``, ``with`` and ``async with``.
 
     It is consumed once. Leaving the loop early closes it soon after; leaving a ``with`` block waits for that.
 
     Args:
-        core: takes a function that stores the result, and returns the async iterator; called when iteration starts.
+        source: returns the async iterator; called when iteration starts.
     """
 
-    def __init__(self, core: Callable[[Callable[[R], None]], AsyncIterator[T]]) -> None:
-        self._core = core
+    def __init__(self, source: Source[T]) -> None:
+        self._source = source
         self._running: _StreamJob[T] | _StreamTask[T] | None = None
         self._used = False
-        self._results: list[R] = []
-
-    @property
-    def result(self) -> R:
-        """The result of the stream.
-
-        Raises:
-            ConfigurationError: the stream has not ended, or ended without a result.
-        """
-        if not self._results:
-            ended = self._running is not None and self._running.finished
-            how = "ended without" if ended else "has to end before it has"
-            raise ConfigurationError(f"the {type(self).__name__} {how} a result; iterate it to its end")
-        return self._results[-1]
 
     def _claim(self) -> Source[T]:
         if self._used:
             raise ConfigurationError(f"this {type(self).__name__} was iterated or closed before; ask for a new one")
         self._used = True
-        return functools.partial(self._core, self._results.append)
+        source = self._source
+        del self._source  # it must not outlive the iteration: it may hold what was iterated over
+        return source
 
     def _refuse_inside_loop(self, method: str) -> None:
         refuse_inside_loop(self.__iter__, f"{type(self).__name__}.{method}")
@@ -448,7 +436,7 @@ class DualStream(Closeable, Generic[T, R]):
         return stream
 
     def close(self) -> None:
-        """End the stream and wait until its clean-up is done.
+        """End the iteration and wait until its clean-up is done.
 
         Raises:
             InsideEventLoopError: an event loop runs in this thread; await ``aclose()`` there.
@@ -459,7 +447,7 @@ class DualStream(Closeable, Generic[T, R]):
             self._running.close()
 
     async def aclose(self) -> None:
-        """End the stream and wait until its clean-up is done."""
+        """End the iteration and wait until its clean-up is done."""
         self._used = True
         if isinstance(self._running, _StreamTask):
             await self._running.close()
@@ -467,3 +455,28 @@ class DualStream(Closeable, Generic[T, R]):
     def __enter__(self) -> Self:
         self._refuse_inside_loop("__enter__")
         return self
+
+
+class DualStream(DualIterable[T], Generic[T, R]):
+    """One stream for ``for`` and ``async for``, ``with`` and ``async with``, and its ``result``.
+
+    Args:
+        core: takes a function that stores the result, and returns the async iterator; called when iteration starts.
+    """
+
+    def __init__(self, core: Callable[[Callable[[R], None]], AsyncIterator[T]]) -> None:
+        self._results: list[R] = []
+        super().__init__(functools.partial(core, self._results.append))
+
+    @property
+    def result(self) -> R:
+        """The result of the stream.
+
+        Raises:
+            ConfigurationError: the stream has not ended, or ended without a result.
+        """
+        if not self._results:
+            ended = self._running is not None and self._running.finished
+            how = "ended without" if ended else "has to end before it has"
+            raise ConfigurationError(f"the {type(self).__name__} {how} a result; iterate it to its end")
+        return self._results[-1]

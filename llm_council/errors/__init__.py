@@ -26,7 +26,7 @@
     │  ├─ DeadlineTooShort           an InvalidOption, too: the provider needs more time
     │  └─ AdapterFailed              an adapter raised an error of its own, or returned an invalid value
     ├─ RunError                      why a started run failed; on ``CouncilResult.error``
-    │  └─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded, StrategyFailed, Abstained
+    │  └─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded, StrategyFailed, Abstained, TaskFailed
     └─ StoreError
 
 Facts are attributes; the message is for people. A message is redacted when the error is made, so it contains no key.
@@ -92,6 +92,7 @@ __all__ = [
     "ServerFailed",
     "StoreError",
     "StrategyFailed",
+    "TaskFailed",
     "TimedOut",
     "TransportError",
     "TruncatedReply",
@@ -679,6 +680,18 @@ class Abstained(RunError):
 
 class StrategyFailed(RunError):
     """A strategy raised an error of its own, returned no verdict, or did what its plan does not say."""
+
+
+class TaskFailed(RunError):
+    """A task of ``Council.map`` is wrong, or its run raised an error in place of a result.
+
+    Args:
+        cause: name of the class of that error, such as ``"UnknownSubagent"``; the message is that of the error.
+    """
+
+    def __init__(self, message: str = "", *, cause: str | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.cause = cause
 
 
 class StoreError(CouncilError):

@@ -102,6 +102,8 @@ class Limit(Wrapper):
         self._is_shared = shared is not None
         self._counts_tokens = "tokens" in rates
         self._max_wait = inf if max_wait is None else max_wait
+        self._concurrency = concurrency
+        self._rate = rates.get("calls")
         # Without an account nothing can be shared, so each such limit has a gate of its own.
         account = key or inner.account_identity()
         figures = (account, rates.get("calls"), rates.get("tokens"), concurrency, shared, when_lost, clock, sleep)
@@ -167,6 +169,12 @@ class Limit(Wrapper):
             raise
         finally:
             self._gate.leave(used, tokens)
+
+    def _most_calls_at_once(self) -> int | None:
+        return self._concurrency
+
+    def _most_calls_per_second(self) -> float | None:
+        return None if self._rate is None else self._rate.amount / self._rate.seconds
 
     async def aclose(self) -> None:
         """Close the resources of the wrapped provider and the connections to Redis."""

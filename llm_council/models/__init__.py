@@ -42,6 +42,7 @@ from llm_council.models.reply import (
     join,
 )
 from llm_council.models.request import CacheMode, Effort, GenerateRequest, ReasoningConfig, StructuredOutput, Tool
+from llm_council.models.tasks import Task
 from llm_council.models.votes import (
     Agreement,
     AgreementLevel,
@@ -106,6 +107,7 @@ __all__ = [
     "Status",
     "StructuredOutput",
     "Tally",
+    "Task",
     "TextPart",
     "Timeouts",
     "Tool",

@@ -191,6 +191,7 @@ class Plan:
         created: when the plan was made, as ``2026-11-30T12:29:02Z``; None in plans that were stored before this field
             existed.
         metadata: the caller's data.
+        task_id: the id of the task among those of a map; None for a run of its own.
         warnings: what the caller should know before the run; they are in the result too.
     """
 
@@ -234,6 +235,7 @@ class Plan:
     notes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     created: str | None = None
     metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict)
+    task_id: str | None = None
     warnings: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
 
     def seat(self, name: str) -> SeatSpec:

@@ -104,6 +104,10 @@ class Budget:
     tokens: int | None = attrs.field(default=None, validator=optional(positive_int))
     calls: int | None = attrs.field(default=None, validator=optional(positive_int))
 
+    def _has_own_deadline(self) -> bool:
+        """Return True if the deadline was given: then it is not the object that is the default."""
+        return self.deadline is not attrs.fields(Budget).deadline.default
+
     def overlaid(self, other: Budget | None) -> Budget:
         """Return this budget, with every limit replaced that differs from the default in ``other``.
 

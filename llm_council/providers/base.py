@@ -207,6 +207,14 @@ class ProviderAdapter(_runtime.Closeable):
             ConfigurationError: something is missing; the message names the remedy.
         """
 
+    def _most_calls_at_once(self) -> int | None:
+        """Return how many calls this provider makes at the same time, while others wait; None if that is unlimited."""
+        return None
+
+    def _most_calls_per_second(self) -> float | None:
+        """Return how many calls this provider makes in a second, while others wait; None if that is unlimited."""
+        return None
+
     def batch_jobs(self) -> BatchJobs | None:
         """Return the vendor's batch jobs; None if the vendor offers none, or this provider does not speak them."""
         return None

@@ -116,6 +116,10 @@ class LocalProvider(ProviderAdapter):
         if threads is not None:
             self._shape |= {"threads": threads, "batch_threads": threads}
 
+    def _most_calls_at_once(self) -> int | None:
+        slots: int = self._shape["slots"]
+        return slots
+
     def check(self) -> None:
         """Check that the engine is installed and the default model exists.
 

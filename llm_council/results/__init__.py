@@ -217,6 +217,11 @@ class CouncilResult(AwaitableRecord, Generic[OutputT]):
         return self.output
 
     @property
+    def task_id(self) -> str | None:
+        """The id of the task that this is the result of, in a map; None for a run of its own."""
+        return self.plan.task_id
+
+    @property
     def success(self) -> bool:
         """True if there is an answer, complete or degraded."""
         return self.status in (Status.COMPLETED, Status.DEGRADED)

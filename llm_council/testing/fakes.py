@@ -124,6 +124,8 @@ class ScriptedProvider(ProviderAdapter):
             result = await reply if inspect.isawaitable(reply) else reply
         except anyio.get_cancelled_exc_class():
             self.cancelled += 1
+            if inspect.iscoroutine(reply):  # one that was not begun would be reported as forgotten
+                reply.close()
             raise
         finally:
             self._now -= 1

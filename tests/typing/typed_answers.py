@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, assert
 import attrs
 import pydantic
 
-from llm_council import Council, CouncilResult, CouncilStream, Plan, RunOptions
+from llm_council import Budget, Council, CouncilMap, CouncilResult, CouncilStream, Plan, RunOptions, Task
 
 T = TypeVar("T")
 
@@ -66,6 +66,27 @@ async def awaited(council: Council) -> None:
     assert_type(await council.aresume("0f3a", output_type=Report), CouncilResult[Report])
     async with council.stream("Report", output_type=Report) as stream:
         assert_type(stream.result, CouncilResult[Report])
+
+
+def many(council: Council, options: RunOptions) -> None:
+    with council.map(["a", Task("b", id="2"), {"task": "c"}], output_type=Report) as mapped:
+        assert_type(mapped, CouncilMap[Report])
+        for result in mapped:
+            assert_type(result, CouncilResult[Report])
+            assert_type(result.output, Report | None)
+            assert_type(result.task_id, str | None)
+    assert_type(council.map(iter("ab")), CouncilMap[Any])
+    assert_type(council.map(["a"], output_type=Literal["a", "b"], ordered=False), CouncilMap[Literal["a", "b"]])
+    assert_type(council.map(["a"], output_type=list[int], concurrency=3, **options), CouncilMap[list[int]])
+    assert_type(council.map(["a"], subagent="reviewer", budget=Budget(usd=3)), CouncilMap)
+    _ = council.map([3])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    _ = council.map(["a"], ordred=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+async def many_awaited(council: Council, tasks: AsyncIterator[str]) -> None:
+    async with council.map(tasks, output_type=int) as mapped:
+        async for result in mapped:
+            assert_type(result, CouncilResult[int])
 
 
 def kinds(council: Council) -> None:

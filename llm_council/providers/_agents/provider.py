@@ -292,6 +292,9 @@ class CommandLineProvider(ProviderAdapter):
                 output += data
             return await process.wait(), clean(output.decode("utf-8", "replace").strip(), limit=16 * 1024)
 
+    def _most_calls_at_once(self) -> int | None:
+        return self._at_once
+
     def check(self) -> None:
         """Check that the platform can run programs in groups, and that the program is installed.
 
