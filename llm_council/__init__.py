@@ -26,8 +26,8 @@ __all__ = [
     "Council",
     "CouncilConfig",
     "CouncilError",
-    "CouncilMapper",
     "CouncilMap",
+    "CouncilMapper",
     "CouncilResult",
     "CouncilStream",
     "DeadlineExceeded",
@@ -149,8 +149,8 @@ __getattr__, __dir__ = lazy_names(
 if TYPE_CHECKING:
     from llm_council._runtime import blocking, shutdown
     from llm_council._seats.configured import get_provider
-    from llm_council.batch.mapper import CouncilMapper
     from llm_council.batch import CouncilMap
+    from llm_council.batch.mapper import CouncilMapper
     from llm_council.config import CouncilConfig, Seat
     from llm_council.council import Council, CouncilStream, RunOptions
     from llm_council.errors import (

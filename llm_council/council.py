@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from llm_council._engine.budget import Ledger
     from llm_council._engine.history import History
     from llm_council._schema.typed import OutputType
+    from llm_council.batch.restart import Restart
     from llm_council.store import RunStore, Store
     from llm_council.strategies import Strategy
     from llm_council.subagents import Subagent
@@ -169,6 +170,8 @@ class Council(_runtime.Closeable):
         ConfigurationError: an unknown provider, no available provider (the message lists the ways on), or an
             unreadable configuration.
     """
+
+    _restart: Restart | None = None
 
     @_known_options
     def __init__(
@@ -417,6 +420,12 @@ class Council(_runtime.Closeable):
             return await self._run(await self._prepared(task, subagent, options), options)
 
     async def _run(self, plan: Plan, options: _AllOptions, ledger: Ledger | None = None) -> CouncilResult[Any]:
+        store = None if self._restart is None else self._store(options)
+        if self._restart is not None and store is not None:
+            run_id, is_stored = await self._restart.find(store, plan.run_id)
+            if is_stored:
+                return await self._continue(store, run_id, plan, options, ledger, self._restart)
+            plan = copy_with(plan, run_id=run_id)
         return await _engine.run_plan(
             plan,
             self._seating.adapters,
@@ -426,6 +435,38 @@ class Council(_runtime.Closeable):
             output_type=options.get("output_type"),
             ledger=ledger,
         )
+
+    async def _continue(
+        self,
+        store: Store | RunStore,
+        run_id: str,
+        plan: Plan,
+        options: _AllOptions,
+        ledger: Ledger | None,
+        restart: Restart,
+    ) -> CouncilResult[Any]:
+        """Return the result of a run that an earlier process stored, after what is missing of it."""
+        from llm_council._engine import resume
+        from llm_council.errors import StoreError
+
+        patience = 12  # a store that is busy has been waited for each time
+        while True:
+            try:
+                return await resume.resume(
+                    store,
+                    run_id,
+                    self._reseat,
+                    self._strategy_object(options),
+                    options.get("output_type"),
+                    budget=plan.budget,
+                    ledger=ledger,
+                    keeps=restart.keeps,
+                    turn=restart.turn,
+                )
+            except StoreError as error:
+                patience -= 1
+                if error.kind != "locked" or not patience:
+                    raise
 
     @overload
     def stream(
@@ -711,6 +752,8 @@ class Council(_runtime.Closeable):
             if shared is not None:
                 shared.check()
             own_plan = await self._plan_of_task(task, plan, subagent, options)
+            if self._restart is not None:
+                own_plan = copy_with(own_plan, run_id=self._restart.run_id(task))
             if shared is None:
                 with listening(*self._listeners), self._live_runs.entered():
                     return await self._run(own_plan, options)
@@ -925,15 +968,15 @@ class Council(_runtime.Closeable):
         from llm_council._engine import resume
 
         kind = _output_type(output_type)
-
-        def seat(plan: Plan) -> Mapping[str, ProviderAdapter]:
-            seating = self._seating.reseat(plan.seats, self._config)
-            seating.check()
-            seating.check_deadline(plan)
-            return seating.adapters
-
         with listening(*self._listeners), self._live_runs.entered():
-            return await resume.resume(self._required(store), run_id, seat, self._strategy, kind)
+            return await resume.resume(self._required(store), run_id, self._reseat, self._strategy, kind)
+
+    def _reseat(self, plan: Plan) -> Mapping[str, ProviderAdapter]:
+        """Return the providers of a stored run's seats, by the seat's name."""
+        seating = self._seating.reseat(plan.seats, self._config)
+        seating.check()
+        seating.check_deadline(plan)
+        return seating.adapters
 
     @overload
     def replay(
@@ -1045,6 +1088,12 @@ class Council(_runtime.Closeable):
         twin = copy.copy(self)
         twin._seating = self._seating.reseat(specs, self._config)
         twin._price = pricing.price_of(twin._seating.adapters)
+        return twin
+
+    def _restarting(self, restart: Restart) -> Council:
+        """Return a copy of this council whose maps take up what an earlier process stored."""
+        twin = copy.copy(self)
+        twin._restart = restart
         return twin
 
     def __repr__(self) -> str:

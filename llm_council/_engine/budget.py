@@ -159,6 +159,10 @@ class Ledger:
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Continue from a snapshot; one that is older than the account changes nothing."""
+        if self.above is not None:
+            self.above.calls += max(0, snapshot.get("calls", 0) - self.calls)
+            self.above.tokens += max(0, snapshot.get("tokens", 0) - self.tokens)
+            self.above.usd += max(0.0, snapshot.get("usd", 0.0) - self.usd)
         self.calls = max(self.calls, snapshot.get("calls", 0))
         self.tokens = max(self.tokens, snapshot.get("tokens", 0))
         self.usd = max(self.usd, snapshot.get("usd", 0.0))
@@ -335,7 +339,7 @@ class Ledger:
         return None if self._price is None else self._price(seat, usage)
 
     def _exceeded(self, limit: str) -> BudgetExceeded:
-        return BudgetExceeded(f"the budget of this {self.owner} is {limit}", spent=self.spent)
+        return BudgetExceeded(f"the budget of this {self.owner} is {limit}", spent=self.spent, scope=self.owner)
 
 
 def _key(seat: SeatSpec) -> tuple[str, str | None]:

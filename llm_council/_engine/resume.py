@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from anyio.to_thread import run_sync
 
 from llm_council import _engine, pricing
 from llm_council.errors import AdapterFailed, InvalidOption, StoreError
-from llm_council.models import GenerateRequest, GenerateResponse, Plan, ProviderCapabilities, Status
+from llm_council.models import Budget, GenerateRequest, GenerateResponse, Plan, ProviderCapabilities, Status
+from llm_council.models._attrs import copy_with
 from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CouncilResult, TypedOutput
 from llm_council.store import RunStore, Store
@@ -22,6 +24,7 @@ from llm_council.strategies._find import get_strategy, options_of
 from llm_council.strategies.base import Strategy
 
 if TYPE_CHECKING:
+    from llm_council._engine.budget import Ledger
     from llm_council._schema.typed import OutputType
 
 __all__ = ["replay", "resume"]
@@ -33,6 +36,11 @@ async def resume(
     seat_plan: Callable[[Plan], Mapping[str, ProviderAdapter]],
     given: Strategy | None = None,
     output_type: OutputType | None = None,
+    *,
+    budget: Budget | None = None,
+    ledger: Ledger | None = None,
+    keeps: Callable[[CouncilResult[Any]], bool] | None = None,
+    turn: AbstractAsyncContextManager[object] | None = None,
 ) -> CouncilResult[Any]:
     """Continue a run where its process left it. If the run already has an answer, its result is returned.
 
@@ -42,20 +50,34 @@ async def resume(
         seat_plan: returns the provider of each seat of a plan, by the seat's name, and refuses seats that cannot work.
         given: the council's strategy, which is used if it is the one of the run; no name may lead to it.
         output_type: the type of the output; None leaves it a JSON value.
+        budget: limits from now on; None leaves those of the run.
+        ledger: the account of the run, within that of a map; None makes one.
+        keeps: returns True for a stored result that is returned although it is no answer; None is for none.
+        turn: entered while the store is opened, where many runs are resumed at once.
     """
-    stored = await store.show(run_id)
+    turn = turn or nullcontext()
+    async with turn:
+        stored = await store.show(run_id)
     _check_type(stored.plan, output_type)
-    if stored.result is not None and stored.info.status in (Status.COMPLETED, Status.DEGRADED, Status.ABSTAINED):
-        result = CouncilResult.from_dict(stored.result)
+    result = None if stored.result is None else CouncilResult.from_dict(stored.result)
+    ends = (Status.COMPLETED, Status.DEGRADED, Status.ABSTAINED)
+    if result is not None and (stored.info.status in ends or (keeps is not None and keeps(result))):
+        if ledger is not None:
+            calls = sum(len(seat.calls) for seat in result.seats)
+            tokens, usd = result.usage.total_tokens or 0, result.cost.usd or 0.0
+            ledger.restore({"calls": calls, "tokens": tokens, "usd": usd})
         if output_type is None or not result.success or (result.output is None and output_type.problems(None)):
             return result
         typed = TypedOutput(output=output_type.read(result.output), value=result.output)
         return attrs.evolve(result, output=typed.output, typed=typed)
     adapters, strategy = seat_plan(stored.plan), _strategy_of(stored.plan, given)
-    plan, journal = await store._resumed(run_id)  # this plan has the bytes of attached files
+    async with turn:
+        plan, journal = await store._resumed(run_id)  # this plan has the bytes of attached files
+    if budget is not None:
+        plan = copy_with(plan, budget=budget)
     price = pricing.price_of(adapters)
     return await _engine.run_plan(
-        plan, adapters, price=price, journal=journal, strategy=strategy, output_type=output_type
+        plan, adapters, price=price, journal=journal, strategy=strategy, output_type=output_type, ledger=ledger
     )
 
 

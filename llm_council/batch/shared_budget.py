@@ -153,6 +153,7 @@ class SharedBudget:
             f"the budget of this map is {self._limits[name]:g} {unit}, and what is left is too little for this task:"
             " its run was not begun",
             spent=dict(self._account.spent),
+            scope="map",
         )
 
     def _too_late(self) -> DeadlineExceeded:

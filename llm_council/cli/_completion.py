@@ -26,6 +26,7 @@ __all__ = [
     "complete_runs",
     "complete_seats",
     "complete_strategies",
+    "complete_tasks",
     "complete_words",
     "completion",
 ]
@@ -158,6 +159,15 @@ def complete_words(ctx: click.Context, param: click.Parameter, incomplete: str) 
     if "/" in incomplete or incomplete.startswith("."):
         return [CompletionItem(incomplete, type="file")]
     return _matching(_roles(), incomplete)
+
+
+@_quietly
+def complete_tasks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer files of tasks for ``council batch``, and roles for its first word."""
+    files = [CompletionItem(incomplete, type="file")]
+    if ctx.params.get("words") or "/" in incomplete or incomplete.startswith("."):
+        return files
+    return [*_matching(_roles(), incomplete), *files]
 
 
 def _roles() -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from llm_council.errors import InvalidOption
 if TYPE_CHECKING:
     from llm_council.models import Attachment
 
-__all__ = ["MAX_BYTES", "STDIN", "attached", "read_file", "read_stdin"]
+__all__ = ["MAX_BYTES", "STDIN", "attached", "read_file", "read_stdin", "read_stdin_bytes"]
 
 MAX_BYTES = 16 * 1024 * 1024
 """Maximum size of one input, in bytes: an endless one must not fill the memory."""
@@ -51,17 +51,25 @@ def read_stdin() -> str:
     Raises:
         InvalidOption: it is closed, larger than 16 MiB, or not UTF-8 text.
     """
-    return _text(_stdin_bytes(), _STDIN_NAME)
+    return _text(read_stdin_bytes(), _STDIN_NAME)
 
 
-def _stdin_bytes() -> bytes:
+def read_stdin_bytes(most: int = MAX_BYTES) -> bytes:
+    """Return standard input up to its end, or up to one byte more than allowed.
+
+    Args:
+        most: bytes that are allowed.
+
+    Raises:
+        InvalidOption: it is closed, or cannot be read.
+    """
     if sys.stdin is None or sys.stdin.closed:
         raise InvalidOption("standard input is closed: give the text as an argument, or in a file")
     try:
         descriptor = sys.stdin.fileno()
     except (OSError, ValueError):  # replaced by an object of Python, as in a notebook
-        return sys.stdin.read(MAX_BYTES + 1).encode("utf-8", "surrogateescape")
-    return _read_descriptor(descriptor)
+        return sys.stdin.read(most + 1).encode("utf-8", "surrogateescape")
+    return _read_descriptor(descriptor, most)
 
 
 def _read_stdin_file() -> Attachment | None:
@@ -73,7 +81,7 @@ def _read_stdin_file() -> Attachment | None:
     from llm_council.models import Attachment
     from llm_council.models._media_types import media_type_of
 
-    data = _stdin_bytes()
+    data = read_stdin_bytes()
     if (media_type_of(data) is not None or b"\0" in data) and len(data) <= MAX_BYTES:
         return Attachment(data, name=_STDIN_NAME)
     text = _text(data, _STDIN_NAME)
@@ -111,7 +119,7 @@ def _is_piped() -> bool:
         return False
 
 
-def _read_descriptor(descriptor: int) -> bytes:
+def _read_descriptor(descriptor: int, most: int) -> bytes:
     """Read up to the end or one byte more than allowed; print a note if nothing arrives for a while."""
     pieces: list[bytes] = []
     failures: list[OSError] = []
@@ -119,7 +127,7 @@ def _read_descriptor(descriptor: int) -> bytes:
     # In a thread, because no other wait for input has a timeout on every platform. It reads the descriptor: a thread
     # that is blocked in Python's own buffer would disturb the end of the process.
     def read() -> None:
-        left = MAX_BYTES + 1
+        left = most + 1
         try:
             while left > 0 and (piece := os.read(descriptor, min(left, _PIECE))):
                 pieces.append(piece)

@@ -33,6 +33,7 @@ INTERRUPTED: Final = 130
 # click would import every command to ask for its help, and `council --help` would take as long as the engine's import.
 _COMMANDS = {
     "run": ("_run", "Run a council on a task and print its answer."),
+    "batch": ("_batch", "Run a council on each task of a file."),
     "runs": ("_runs", "List, show, export, copy and purge stored runs."),
     "resume": ("_runs", "Continue a run that was interrupted."),
     "replay": ("_runs", "Print a stored run again, without any call."),

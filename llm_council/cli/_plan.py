@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from llm_council.models import Plan, SeatSpec
     from llm_council.providers.base import ProviderAdapter
 
-__all__ = ["as_json_value", "as_lines"]
+__all__ = ["as_json_value", "as_lines", "calls_line", "cost_line", "tokens_line"]
 
 _SHOWN = 70  # characters of a task, or of instructions, that are shown
 
@@ -35,9 +35,9 @@ def as_lines(plan: Plan, estimate: Estimate, adapters: Mapping[str, ProviderAdap
         ("seats", "; ".join((_names(seat.name for seat in plan.seats), *plan.notes))),
         *([("follows", _history(plan))] if plan.history else []),
         *(("persona", text) for text in map(_persona, plan.seats) if text),
-        ("calls", _calls(plan, estimate)),
-        ("tokens", _tokens(estimate)),
-        ("cost", _cost(plan, estimate, adapters)),
+        ("calls", calls_line(plan, estimate)),
+        ("tokens", tokens_line(estimate)),
+        ("cost", cost_line(plan, estimate, adapters)),
     ]
     return "\n".join(f"{name:<8}{line}" for name, line in lines)
 
@@ -95,7 +95,8 @@ _WORDS = {
 """What a call of each phase brings: one, and several."""
 
 
-def _calls(plan: Plan, estimate: Estimate) -> str:
+def calls_line(plan: Plan, estimate: Estimate) -> str:
+    """Return the number of calls, by what they bring."""
     counts = {str(phase): number for phase, number in estimate.calls.items()}
     repairs = counts.pop("repair", 0)
     parts = []
@@ -110,14 +111,23 @@ def _calls(plan: Plan, estimate: Estimate) -> str:
     return text
 
 
-def _tokens(estimate: Estimate) -> str:
+def tokens_line(estimate: Estimate) -> str:
+    """Return the number of tokens, and whether it is a bound."""
     counts = f"up to {estimate.input_tokens:,} in and {estimate.output_tokens:,} out"
     if estimate.is_limited:
         return counts
     return f"{counts}, if no answer is longer than {estimate.answer_tokens:,} tokens (max_tokens would limit them)"
 
 
-def _cost(plan: Plan, estimate: Estimate, adapters: Mapping[str, ProviderAdapter]) -> str:
+def cost_line(plan: Plan, estimate: Estimate, adapters: Mapping[str, ProviderAdapter], *, what: str = "run") -> str:
+    """Return a bound of the cost, the seats without a price, and the spending limit of the plan.
+
+    Args:
+        plan: the plan.
+        estimate: its estimate.
+        adapters: the adapter of each seat, by the seat's name.
+        what: what the limit is of.
+    """
     from llm_council import pricing
 
     parts = []
@@ -130,7 +140,7 @@ def _cost(plan: Plan, estimate: Estimate, adapters: Mapping[str, ProviderAdapter
         table = ": pip install 'llm-council-sdk[prices]'" if helps else ""
         parts.append(f"unknown for {_names(estimate.unpriced)} (no price is known{table})")
     if plan.budget.usd is not None:
-        parts.append(f"the run stops at ${plan.budget.usd:g}")
+        parts.append(f"the {what} stops at ${plan.budget.usd:g}")
     elif estimate.usd or estimate.unpriced:
         parts.append("--budget-usd would set a limit")
     return "; ".join(parts)

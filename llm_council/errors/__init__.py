@@ -652,14 +652,22 @@ class BudgetExceeded(RunError):
     Args:
         spent: the amounts spent, by ``usd``, ``tokens`` and ``calls``.
         partial: the best text so far.
+        scope: what the limit is of: ``"run"``, or ``"map"`` for all runs of a map together.
     """
 
     def __init__(
-        self, message: str = "", *, spent: Mapping[str, float] | None = None, partial: str | None = None, **facts: Any
+        self,
+        message: str = "",
+        *,
+        spent: Mapping[str, float] | None = None,
+        partial: str | None = None,
+        scope: str = "run",
+        **facts: Any,
     ) -> None:
         super().__init__(message, **facts)
         self.spent = dict(spent or {})
         self.partial = partial
+        self.scope = scope
 
 
 class DeadlineExceeded(RunError):

@@ -51,6 +51,10 @@ def offered(*words: str) -> list[str]:
         (["run", "advisor", ""], []),
         (["run", "drafter", "--mode", ""], ["impl", "arch", "test"]),
         (["run", "--mode", "rev"], ["review"]),
+        (["batch", "imp"], ["implementer", "imp"]),  # the last is the beginning of a file's name
+        (["batch", "implementer", "ta"], ["ta"]),
+        (["batch", "-p", "openr"], ["openrouter"]),
+        (["batch", "--retry"], ["--retry-failed"]),
         (["doctor", "openai", "anth"], ["anthropic"]),
         (["runs", "show", ""], []),
     ],

@@ -163,3 +163,31 @@ def test_streamed_words_stay_and_the_final_answer_is_there_once(tmp_path: Path) 
     assert any("draft ada" in line and "draft bob" in line for line in seen.lines)
     assert text.count("the Louvre") == 1
     assert text.count("It is the seat of government") == 1
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_batch_is_one_bar_and_failures_stand_above_it(columns: int, tmp_path: Path) -> None:
+    tasks = "".join(f'{{"id": "q{number}", "task": "Capital?"}}\n' for number in range(12))
+    (tmp_path / "tasks.jsonl").write_text(tasks + "{\n")
+    words = ["batch", "tasks.jsonl", "-o", "results.jsonl", "-p", "ada,bob", "--chair", "ada", "--concurrency", "3"]
+    seen = on_terminal(words, columns, tmp_path)
+    assert seen.status == 1
+    bars = [line for frame in seen.frames for line in frame.splitlines() if "/12 " in line]
+    assert all("━" in line and len(line) <= columns for line in bars)
+    assert any("/s" in line and " left" in line and "$0." in line for line in bars)
+    text = "\n".join(seen.lines)
+    assert text.count("/12 ") == 1
+    assert text.index("line 13: not JSON") < text.index("12/12 ") < text.index("12 of 12 tasks succeeded")
+    assert seen.sent.rindex(b"\x1b[?25h") > seen.sent.rindex(b"\x1b[?25l"), "the cursor is visible again"
+
+
+def test_ctrl_c_ends_a_batch_with_the_way_on(tmp_path: Path) -> None:
+    (tmp_path / "tasks.jsonl").write_text('{"id": "q", "task": "Capital?"}\n')
+    words = ["batch", "tasks.jsonl", "-o", "results.jsonl", "-p", "ada,bob"]
+    seen = on_terminal(words, 80, tmp_path, delay=30, ctrl_c=lambda frame: "0/1 " in frame)
+    assert seen.status == 130
+    text = "\n".join(seen.lines)
+    assert "0 of 1 tasks are done; to go on:" in text
+    assert "council batch tasks.jsonl -o results.jsonl -p ada,bob" in text
+    assert "Traceback" not in text
+    assert seen.sent.rindex(b"\x1b[?25h") > seen.sent.rindex(b"\x1b[?25l"), "the cursor is visible again"
