@@ -79,7 +79,7 @@ def many(council: Council, options: RunOptions) -> None:
     assert_type(council.map(["a"], output_type=Literal["a", "b"], ordered=False), CouncilMap[Literal["a", "b"]])
     assert_type(council.map(["a"], output_type=list[int], concurrency=3, **options), CouncilMap[list[int]])
     assert_type(council.map(["a"], subagent="reviewer", budget=Budget(usd=3)), CouncilMap)
-    _ = council.map([3])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    _ = council.map([3])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     _ = council.map(["a"], ordred=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
