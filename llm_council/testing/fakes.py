@@ -124,8 +124,8 @@ class ScriptedProvider(ProviderAdapter):
             result = await reply if inspect.isawaitable(reply) else reply
         except anyio.get_cancelled_exc_class():
             self.cancelled += 1
-            if inspect.iscoroutine(reply):  # one that was not begun would be reported as forgotten
-                reply.close()
+            if inspect.iscoroutine(reply):
+                reply.close()  # cancelled during the delay: it would warn that nobody awaited it
             raise
         finally:
             self._now -= 1

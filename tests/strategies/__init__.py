@@ -73,6 +73,7 @@ from strategies._runs import (
     rungs,
     seat_specs,
     tallies,
+    tasks,
     timings,
 )
 from strategies._values import json_values, words
@@ -130,6 +131,7 @@ __all__ = [
     "sounds",
     "structured_outputs",
     "tallies",
+    "tasks",
     "text_parts",
     "timeouts",
     "timings",
@@ -180,6 +182,7 @@ _BY_CLASS: dict[type, Callable[[], SearchStrategy[Any]]] = {
     m.SeatSpec: seat_specs,
     m.StructuredOutput: structured_outputs,
     m.Tally: tallies,
+    m.Task: tasks,
     m.TextPart: text_parts,
     m.Timeouts: timeouts,
     m.Tool: tools,

@@ -173,6 +173,21 @@ def plans() -> SearchStrategy[m.Plan]:
         seed=words,
         notes=st.lists(texts, max_size=2),
         metadata=json_objects(),
+        task_id=maybe(words),
+    )
+
+
+@cache
+def tasks() -> SearchStrategy[m.Task]:
+    """Return tasks of a map."""
+    return st.builds(
+        m.Task,
+        words,
+        id=maybe(words),
+        subagent=maybe(words),
+        context=maybe(texts),
+        files=st.lists(attachments(), max_size=2),
+        metadata=json_objects(),
     )
 
 
