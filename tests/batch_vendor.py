@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from itertools import count
 
 import anyio
 import anyio.lowlevel
@@ -61,6 +62,7 @@ class Vendor(BatchJobs):
     most_bytes: int = 100_000_000
     price: float = 0.5
     jobs: dict[str, SentJob] = attrs.field(factory=dict)
+    numbers: Iterator[int] = attrs.field(factory=count)
     paid: Counter[str] = attrs.field(factory=Counter)
     asked: Counter[str] = attrs.field(factory=Counter)
     cancelled: list[str] = attrs.field(factory=list)
@@ -69,6 +71,7 @@ class Vendor(BatchJobs):
         """Return the vendor as it is now, for a process that starts after this moment."""
         twin = copy.copy(self)
         twin.jobs = {name: attrs.evolve(job, calls=dict(job.calls)) for name, job in self.jobs.items()}
+        twin.numbers = count(len(self.jobs))
         twin.paid, twin.asked, twin.cancelled = Counter(self.paid), Counter(), []
         return twin
 
@@ -89,7 +92,7 @@ class Vendor(BatchJobs):
         self.on_send("before")
         await anyio.lowlevel.checkpoint()
         self._step("send")
-        name = f"job-{len(self.jobs)}"
+        name = f"job-{next(self.numbers)}"  # one step of Python, so that no two threads get the same number
         self.jobs[name] = SentJob(reference, dict(calls))
         self.on_send("after")
         self._step("sent")

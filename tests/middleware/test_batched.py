@@ -632,6 +632,28 @@ def test_calls_of_several_threads_and_event_loops_share_one_journal(journal: Pat
     assert provider.generate_sync(GenerateRequest(prompt="sync")).text == "answer to sync"
 
 
+def test_several_instances_write_one_journal_at_the_same_time(journal: Path) -> None:
+    vendor = Vendor()
+    prompts = [str(number) for number in range(30)]
+    found: list[list[str | None]] = []
+
+    def work() -> None:
+        for _ in range(3):
+            found.append(texts(anyio.run(outcomes, batched(vendor, journal, most=7), prompts)))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [[f"answer to {prompt}" for prompt in prompts]] * 12
+    assert set(vendor.paid.values()) == {1}
+    assert vendor.paid.total() <= 4 * 30  # those that asked before any answer was journalled
+    connection = sqlite3.connect(journal)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
