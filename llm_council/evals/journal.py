@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -23,7 +23,7 @@ from llm_council.models._attrs import strict_init
 from llm_council.models._convert import dump, load
 from llm_council.store._encoding import mask
 
-__all__ = ["ArmCell", "Cell", "DraftCell", "EvalJournal", "GradeCell", "digest"]
+__all__ = ["ArmCell", "Cell", "DraftCell", "EvalJournal", "GradeCell", "digest", "identities_of"]
 
 FILE: Final = "journal.jsonl"
 FORMAT: Final = 1
@@ -38,7 +38,8 @@ class DraftCell:
         set: hash of the task set.
         item: id of the task.
         seat: name of the seat.
-        identity: hash of the provider's identity and of the model, so that another seat of this name has another key.
+        identity: hash of the provider's identity and of the model, so that another seat of this name has another key;
+            of seats with equal ones, the later ones add a number.
         prompt: hash of the request.
         sample: number of the draft, from 0.
         text: the answer; None after an error.
@@ -171,6 +172,22 @@ def digest(*parts: Any) -> str:
     """Return a short hash of JSON values, the same in every process."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+def identities_of(seats: Iterable[tuple[str, Sequence[Any]]]) -> dict[str, str]:
+    """Return the hash that identifies each seat; seats with equal facts, such as those of ``local:3``, differ too.
+
+    Args:
+        seats: the name of each seat, and facts that other seats of that name would not share.
+    """
+    found: dict[str, str] = {}
+    for name, facts in seats:
+        identity, number = digest(*facts), 1
+        while identity in found.values():
+            number += 1
+            identity = digest(*facts, number)
+        found[name] = identity
+    return found
 
 
 class EvalJournal:

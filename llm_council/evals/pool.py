@@ -20,7 +20,7 @@ from llm_council._engine.calls import invalid_answer
 from llm_council._engine.prompts import draft_request
 from llm_council.errors import AdapterFailed, ConfigurationError, CouncilError, InvalidOption
 from llm_council.errors._secrets import redact
-from llm_council.evals.journal import DraftCell, EvalJournal, digest
+from llm_council.evals.journal import DraftCell, EvalJournal, digest, identities_of
 from llm_council.evals.tasks import EvalTask, TaskSet
 from llm_council.middleware.wrapper import Wrapper
 from llm_council.models import (
@@ -83,7 +83,9 @@ class Seats:
     @cached_property
     def identities(self) -> dict[str, str]:
         """Hash of each seat's provider, address, account and model."""
-        return {spec.name: digest(self.adapters[spec.name].cache_identity(), spec.model) for spec in self.specs}
+        return identities_of(
+            (spec.name, (self.adapters[spec.name].cache_identity(), spec.model)) for spec in self.specs
+        )
 
     def plan(self, task: EvalTask, *, strategy: Any, seed: str, run_id: str | None = None) -> Plan:
         """Return the plan of a run on a task.

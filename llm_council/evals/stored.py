@@ -17,7 +17,7 @@ import attrs
 from llm_council.errors import ConfigurationError, InvalidOption
 from llm_council.evals.analysis import Evidence, analyse
 from llm_council.evals.arms import FREE
-from llm_council.evals.journal import ArmCell, DraftCell, EvalJournal, digest
+from llm_council.evals.journal import ArmCell, DraftCell, EvalJournal, digest, identities_of
 from llm_council.evals.pool import Pool
 from llm_council.evals.report import EvalReport
 from llm_council.evals.scorers import Scorer, ScorerKind, score
@@ -153,7 +153,7 @@ def evaluate_stored(store: Store | RunStore, grades: Mapping[str, Grade]) -> Eva
     journal = EvalJournal()
     tasks, results = found.tasks, found.results
     plan = results[tasks.tasks[0].id].plan
-    identities = {seat.name: digest(seat.provider, seat.model) for seat in plan.seats}
+    identities = identities_of((seat.name, (seat.provider, seat.model)) for seat in plan.seats)
     arms: list[str] = []
     for task in tasks.tasks:
         result = results[task.id]

@@ -29,10 +29,11 @@ from llm_council.evals.journal import FILE, DraftCell, EvalJournal
 from llm_council.evals.measured import calibration_toml, weights_toml
 from llm_council.evals.tasks import EvalTask, TaskSet
 from llm_council.models import AnswerKind, Budget, SeatSpec
+from llm_council.providers import registry
 from llm_council.strategies.seat_accuracy import as_accuracies, weights_of
 from llm_council.testing import World
 from llm_council.testing.fakes import ScriptedProvider
-from tests.evals._council import calls_of, council_of, tasks_of
+from tests.evals._council import WORLD, PricedSeat, calls_of, council_of, tasks_of
 from tests.evals.record import FOLDER
 
 ARMS = ["poll", "escalate", "revise", "judge"]
@@ -68,6 +69,14 @@ def test_a_report_has_a_verdict_on_each_council_and_a_row_for_each_arm(finished:
     # Three drafts of one seat cost as much as a poll of three seats with one price.
     assert report.row("poll").equal_samples == pytest.approx(3.0)
     assert {one.baseline.partition(":")[0] for one in report.verdict("poll").comparisons} == {"single", "sample"}
+
+
+def test_three_seats_of_one_model_have_drafts_of_their_own(tmp_path: Path) -> None:
+    with registry.overriding(ann=PricedSeat(0.7, world=WORLD, name="ann")):
+        report = evaluate(Council(["ann:3"], config=CouncilConfig()), tasks_of(6), samples=2, out=tmp_path)
+        again = evaluate(Council(["ann:3"], config=CouncilConfig()), tasks_of(6), samples=2, out=tmp_path, resume=True)
+    assert len({row.accuracy.estimate for row in report.rows[:3]}) > 1
+    assert without_times(replay(tmp_path)) == without_times(again) == without_times(report)
 
 
 def test_samples_follow_what_the_dearest_arm_costs(finished: tuple[Path, EvalReport]) -> None:

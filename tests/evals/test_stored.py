@@ -10,6 +10,7 @@ from llm_council import Council, CouncilConfig
 from llm_council.errors import InvalidOption
 from llm_council.evals.report import EvalReport
 from llm_council.evals.stored import evaluate_stored, grades_path, read_grades, write_grade
+from llm_council.providers import registry
 from llm_council.results import CouncilResult
 from llm_council.store import Store
 from llm_council.testing import World
@@ -74,6 +75,18 @@ def test_stored_runs_never_pay_since_samples_at_equal_cost_are_unknown(tmp_path:
     assert report.row("poll").equal_samples is None
     assert "samples at equal cost are unknown" in report.to_html()
     assert EvalReport.from_dict(report.to_dict()) == report
+
+
+def test_three_seats_of_one_model_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with registry.overriding(ann=PricedSeat(0.7, world=WORLD, name="ann")):
+        council = Council(["ann:3"], config=CouncilConfig(), store=path, strategy="revise")
+        file = grades_path(str(path))
+        for item in range(5):
+            run = council.run(f"What is item {item}?", schema=NUMBER).run_id
+            write_grade(file, run, str(WORLD.right_answer(item)))
+    report = evaluate_stored(Store(path), read_grades(file))
+    assert (report.items, len(report.seats)) == (5, 3)
 
 
 def test_a_run_that_is_right_needs_no_answer_and_a_wrong_one_does(stored: tuple[Council, Path, list[str]]) -> None:
