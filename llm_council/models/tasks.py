@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any
 
@@ -15,7 +15,6 @@ from llm_council.models.attachments import Attachment
 __all__ = ["Task"]
 
 _text = must_be("text that is not empty", lambda value: isinstance(value, str) and value.strip() != "")
-_file = must_be("a path, bytes or an Attachment", lambda value: isinstance(value, str | bytes | PathLike | Attachment))
 
 
 def _as_id(value: Any) -> Any:
@@ -23,9 +22,10 @@ def _as_id(value: Any) -> Any:
     return str(value) if type(value) is int else value
 
 
-def _as_files(value: Any) -> tuple[Any, ...]:
+def _as_files(value: Iterable[str | PathLike[str] | bytes | Attachment] | None) -> tuple[Attachment, ...]:
+    """Convert paths and bytes to attachments; a path is not read yet."""
     try:
-        return as_tuple(value)
+        return tuple(file if isinstance(file, Attachment) else Attachment(file) for file in as_tuple(value))
     except InvalidOption as error:
         raise error._reword(f"Task.files: {error.message}") from None
 
@@ -48,7 +48,8 @@ class Task:
             None is the place of the task among all tasks, counted from 0.
         subagent: the name of the role for this task; None is that of all tasks.
         context: further text for every seat; None likewise.
-        files: files for every seat, beside those of all tasks: paths, bytes, or ``Attachment`` objects.
+        files: files for every seat, beside those of all tasks. Paths and bytes become attachments; a path is read when
+            the run is planned.
         metadata: data of the caller, returned as ``CouncilResult.metadata``, beside that of all tasks.
 
     Raises:
@@ -59,9 +60,7 @@ class Task:
     id: str | None = attrs.field(default=None, converter=_as_id, validator=optional(_text))
     subagent: str | None = attrs.field(default=None, validator=optional(string))
     context: str | None = attrs.field(default=None, validator=optional(string))
-    files: tuple[str | PathLike[str] | bytes | Attachment, ...] = attrs.field(
-        default=(), converter=_as_files, validator=attrs.validators.deep_iterable(_file)
-    )
+    files: tuple[Attachment, ...] = attrs.field(default=(), converter=_as_files)
     metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=_as_metadata)
 
     @classmethod
