@@ -15,7 +15,7 @@ import anyio
 import attrs
 
 from llm_council import _engine
-from llm_council._engine.budget import ASSUMED, may_be_billed
+from llm_council._engine.budget import ASSUMED, Price, may_be_billed
 from llm_council._engine.calls import invalid_answer
 from llm_council._engine.prompts import draft_request
 from llm_council.errors import AdapterFailed, ConfigurationError, CouncilError, InvalidOption
@@ -111,9 +111,10 @@ class Seats:
         if response.cost is not None and response.cost.usd is not None:
             return response.cost.usd
         model = response.model or spec.model
-        found = self.price.direct(attrs.evolve(spec, model=model), usage)
+        direct: Price = getattr(self.price, "direct", self.price)
+        found = direct(attrs.evolve(spec, model=model), usage)
         if found is None:
-            found = self.price.direct(spec, usage)
+            found = direct(spec, usage)
         share = 1.0 if response.cost is None else response.cost.share
         return None if found is None else found * share
 
