@@ -36,11 +36,14 @@ from llm_council.results import CouncilResult, OutputT
 from llm_council.results._awaitable import AwaitableDict
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from typing_extensions import TypeForm
 
     from llm_council._engine.budget import Ledger
     from llm_council._engine.history import History
     from llm_council._schema.typed import OutputType
+    from llm_council.batch._chunks import CouncilSource
     from llm_council.batch.restart import Restart
     from llm_council.store import RunStore, Store
     from llm_council.strategies import Strategy
@@ -593,6 +596,8 @@ class Council(_runtime.Closeable):
         output_type: None = None,
         concurrency: int | None = None,
         ordered: bool = True,
+        executor: Executor | None = None,
+        chunksize: int | None = None,
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
@@ -615,6 +620,8 @@ class Council(_runtime.Closeable):
         output_type: type[T],
         concurrency: int | None = None,
         ordered: bool = True,
+        executor: Executor | None = None,
+        chunksize: int | None = None,
         **options: Unpack[RunOptions],
     ) -> CouncilMap[T]: ...
 
@@ -627,6 +634,8 @@ class Council(_runtime.Closeable):
         output_type: TypeForm[T],
         concurrency: int | None = None,
         ordered: bool = True,
+        executor: Executor | None = None,
+        chunksize: int | None = None,
         **options: Unpack[RunOptions],
     ) -> CouncilMap[T]: ...
 
@@ -639,6 +648,8 @@ class Council(_runtime.Closeable):
         output_type: Any = None,
         concurrency: int | None = None,
         ordered: bool = True,
+        executor: Executor | None = None,
+        chunksize: int | None = None,
         mode: str | None = None,
         context: str | None = None,
         files: Sequence[str | PathLike[str] | bytes | Attachment] = (),
@@ -671,6 +682,13 @@ class Council(_runtime.Closeable):
             concurrency: most runs at the same time; None is what the limits of the providers have room for, at most
                 128.
             ordered: True yields the results in the order of the tasks; False yields each as its run ends.
+            executor: whose workers run the tasks, in chunks: any ``concurrent.futures.Executor``, such as a
+                ``ProcessPoolExecutor`` or ``client.get_executor()`` of Dask. It is not shut down. A worker that is no
+                thread of this process gets the names of the council and reads the keys from its own environment.
+                Results come when their chunk has ended. A chunk whose worker was lost is run once more, which the
+                ``warnings`` of its results say; if that one is lost too, its results are failed ones
+                (``WorkerLost``). None runs the tasks here.
+            chunksize: tasks of a chunk; None chooses, at most 64 or as many as a worker runs at the same time.
             mode: a mode of ``subagent``.
             context: further text for every seat.
             files: files for every seat, read once.
@@ -700,12 +718,16 @@ class Council(_runtime.Closeable):
         """
         for name in unknown:
             places = {"pass it to the council, as in Council(..., {}=...)": inspect.signature(Council).parameters}
-            raise unknown_keyword(name, "a map", (*_RUN_ARGUMENTS, "concurrency", "ordered"), places)
+            raise unknown_keyword(
+                name, "a map", (*_RUN_ARGUMENTS, "concurrency", "ordered", "executor", "chunksize"), places
+            )
         check_tasks(tasks)
         check_concurrency(concurrency)
         check_budget(budget)
         if not isinstance(ordered, bool):
             raise InvalidOption(f"ordered: True or False, got {ordered!r:.80}")
+        if chunksize is not None and executor is None:
+            raise InvalidOption("chunksize: only the tasks of an executor go in chunks: pass executor=, too")
         options = _options(
             {},
             output_type,
@@ -722,12 +744,27 @@ class Council(_runtime.Closeable):
         )
         if store is not None and store is not False:
             _check_path("store", store)
-        self._seating.check()
+        source = None if executor is None else self._source_for(executor, chunksize)
+        if source is None:
+            self._seating.check()  # workers have keys of their own
         # Any text will do: it shows whether the options fit. What has to be read is read later.
         plan = self._plan("task", subagent, {**options, "files": (), "history": None})
         if concurrency is None:
             deadline = plan.budget.deadline
             concurrency = default_concurrency(self._seating.adapters, calls=plan.most_calls, deadline=deadline)
+        if executor is not None and source is not None:
+            from llm_council.batch.executors import ChunkSettings, map_in_executor
+
+            return map_in_executor(
+                tasks,
+                executor,
+                partial(self._prepare_chunks, source, subagent, {**options, "output_type": output_type}),
+                settings=ChunkSettings.of(executor, concurrency, chunksize, tasks),
+                ordered=ordered,
+                budget=budget,
+                subagent=plan.subagent,
+                metadata=plan.metadata,
+            )
         return map_tasks(
             tasks,
             partial(self._prepare_map, subagent, options, budget),
@@ -737,15 +774,15 @@ class Council(_runtime.Closeable):
             metadata=plan.metadata,
         )
 
-    async def _prepare_map(self, subagent: str | Subagent, options: _AllOptions, budget: Budget | None) -> RunTask:
+    async def _prepare_map(
+        self, subagent: str | Subagent, options: _AllOptions, budget: Budget | None, account: Ledger | None = None
+    ) -> RunTask:
         """Return the function that runs one task of a map."""
         plan = await self._prepared("task", subagent, options)
         self._store(options)  # one that cannot be opened is refused here
-        shared = account = None
+        shared = None
         if budget is not None:
-            from llm_council._engine.budget import Ledger
-
-            account = Ledger(budget, self._price, owner="map")
+            account = account or self._account(budget)
             shared = SharedBudget(budget, account)
 
         async def run_task(task: Task) -> CouncilResult[Any]:
@@ -760,6 +797,43 @@ class Council(_runtime.Closeable):
             return await self._run_within(shared, account, own_plan, options)
 
         return run_task
+
+    def _account(self, budget: Budget) -> Ledger:
+        from llm_council._engine.budget import Ledger
+
+        return Ledger(budget, self._price, owner="map")
+
+    def _source_for(self, executor: Executor, chunksize: int | None) -> CouncilSource:
+        """Return what gives the workers of an executor this council.
+
+        Raises:
+            InvalidOption: it is no executor, or the council cannot be sent to another process.
+        """
+        # Imports multiprocessing.
+        from llm_council.batch.executors import check_executor, source_for
+
+        check_executor(executor, chunksize)
+        return source_for(self, executor)
+
+    async def _prepare_chunks(
+        self, source: CouncilSource, subagent: str | Subagent, options: _AllOptions
+    ) -> tuple[CouncilSource, Mapping[str, Any]]:
+        """Return what every chunk of a map takes along. Files are read here: workers may be on other machines."""
+        files = await anyio.to_thread.run_sync(read_files, options.get("files") or (), self._config.limits)
+        return source, {**options, "files": files, "subagent": subagent}
+
+    async def _map_chunk(
+        self, tasks: Sequence[Task], settings: Mapping[str, Any], concurrency: int, budget: Budget | None
+    ) -> tuple[list[CouncilResult[Any]], dict[str, float]]:
+        """Run a chunk of a map in a worker; return the results in order, and what they have spent."""
+        options = cast(_AllOptions, dict(settings))
+        subagent: str | Subagent = settings["subagent"]
+        del options["subagent"]  # type: ignore[typeddict-item]
+        options["output_type"] = _output_type(settings["output_type"])
+        account = self._account(budget or Budget(deadline=None))
+        prepare = partial(self._prepare_map, subagent, options, budget, account)
+        chunk = map_tasks(tasks, prepare, concurrency=concurrency, ordered=True, subagent="", metadata={})
+        return [result async for result in chunk], account.spent
 
     async def _plan_of_task(self, task: Task, like: Plan, subagent: str | Subagent, options: _AllOptions) -> Plan:
         """Return the plan of a task of a map; ``like`` is that of another task without a subagent or files."""

@@ -18,7 +18,22 @@ from llm_council.models import Plan, Status, Task
 from llm_council.models._attrs import copy_with
 from llm_council.results import CouncilResult, OutputT
 
-__all__ = ["CouncilMap", "RunTask", "Tasks", "check_tasks", "map_tasks"]
+__all__ = [
+    "CLOSING",
+    "WAITING",
+    "AsCompleted",
+    "CouncilMap",
+    "InOrder",
+    "RunTask",
+    "Tasks",
+    "as_async_iterator",
+    "check_tasks",
+    "close_tasks",
+    "failed_result",
+    "map_tasks",
+    "read_task",
+    "readable_part",
+]
 
 Tasks: TypeAlias = Iterable[str | Mapping[str, Any] | Task] | AsyncIterable[str | Mapping[str, Any] | Task]
 """Tasks to run: texts, mappings with the names of the attributes of ``Task``, or ``Task`` objects."""
@@ -119,7 +134,7 @@ class _Work:
         self._subagent, self._metadata = subagent, metadata
         self._concurrency = concurrency
         self._most = concurrency * (1 + WAITING)
-        self._results: _InOrder | _AsCompleted = _InOrder() if ordered else _AsCompleted()
+        self._results: InOrder | AsCompleted = InOrder() if ordered else AsCompleted()
         self._running = 0
         self._taken_all = False
         self._room = anyio.Event()  # a run has ended, or a result was read
@@ -128,7 +143,7 @@ class _Work:
     async def feed(self, tasks: Tasks, group: anyio.abc.TaskGroup) -> None:
         """Take the tasks one by one, each when there is room for it, and start their runs."""
         try:
-            items = _async_iterator(tasks)
+            items = as_async_iterator(tasks)
             try:
                 for number in count():
                     await self._wait_for_room()
@@ -139,7 +154,7 @@ class _Work:
                 pass
             finally:
                 await items.aclose()
-                await _close(tasks)
+                await close_tasks(tasks)
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:  # noqa: BLE001 - of the caller's iterable: what goes on is finished first
@@ -184,20 +199,34 @@ class _Work:
         error: CouncilError
         task: Task | None = None
         try:
-            task = Task.of(item)
-            name = str(number) if task.id is None else task.id
-            task = copy_with(task, id=name, metadata={**self._metadata, **task.metadata})
+            task = read_task(item, number, self._metadata)
             return await self._run_task(task)
         except CouncilError as failure:
             error = failure
         except Exception as failure:
             logging.getLogger("llm_council").error("task %d failed", number, exc_info=failure)
             error = TaskFailed(f"{type(failure).__name__}: {failure}", cause=type(failure).__name__)
-        task = task if task is not None else _readable_part(item, number, self._metadata)
+        task = task if task is not None else readable_part(item, number, self._metadata)
         return failed_result(task, error, self._subagent)
 
 
-class _InOrder:
+def read_task(item: object, number: int, metadata: Mapping[str, Any]) -> Task:
+    """Return a task with its id and its metadata.
+
+    Args:
+        item: what the caller's iterable has yielded.
+        number: its place, counted from 0.
+        metadata: data of all tasks.
+
+    Raises:
+        InvalidOption, UnknownOption: it is no task.
+    """
+    task = Task.of(item)
+    name = str(number) if task.id is None else task.id
+    return copy_with(task, id=name, metadata={**metadata, **task.metadata})
+
+
+class InOrder:
     """Results that are read in the order of their tasks."""
 
     def __init__(self) -> None:
@@ -208,16 +237,22 @@ class _InOrder:
         return len(self._by_number)
 
     def add(self, number: int, result: CouncilResult[Any]) -> None:
+        """Add the result of a task."""
         self._by_number[number] = result
 
+    def is_readable(self) -> bool:
+        """Return True if the next result is there."""
+        return self._next in self._by_number
+
     def pop(self) -> CouncilResult[Any] | None:
+        """Return the next result; None if it is not there yet."""
         result = self._by_number.pop(self._next, None)
         if result is not None:
             self._next += 1
         return result
 
 
-class _AsCompleted:
+class AsCompleted:
     """Results that are read in the order in which they come."""
 
     def __init__(self) -> None:
@@ -227,9 +262,15 @@ class _AsCompleted:
         return len(self._queue)
 
     def add(self, number: int, result: CouncilResult[Any]) -> None:
+        """Add the result of a task."""
         self._queue.append(result)
 
+    def is_readable(self) -> bool:
+        """Return True if there is a result."""
+        return bool(self._queue)
+
     def pop(self) -> CouncilResult[Any] | None:
+        """Return the next result; None if it is not there yet."""
         return self._queue.popleft() if self._queue else None
 
 
@@ -264,7 +305,7 @@ def failed_result(task: Task, error: CouncilError, subagent: str) -> CouncilResu
     )
 
 
-def _readable_part(item: object, number: int, metadata: Mapping[str, Any]) -> Task:
+def readable_part(item: object, number: int, metadata: Mapping[str, Any]) -> Task:
     """Return what can be read of an item that is no valid task, so that its result can be told from others."""
     facts = item if isinstance(item, Mapping) else {}
     text, name = facts.get("task", item), facts.get("id")
@@ -273,7 +314,8 @@ def _readable_part(item: object, number: int, metadata: Mapping[str, Any]) -> Ta
     return Task(shown, id=str(name) if is_name else str(number), metadata=metadata)
 
 
-async def _async_iterator(tasks: Tasks) -> AsyncGenerator[object, None]:
+async def as_async_iterator(tasks: Tasks) -> AsyncGenerator[object, None]:
+    """Yield the tasks."""
     if isinstance(tasks, AsyncIterable):
         async for task in tasks:
             yield task
@@ -282,7 +324,7 @@ async def _async_iterator(tasks: Tasks) -> AsyncGenerator[object, None]:
             yield task
 
 
-async def _close(tasks: Tasks) -> None:
+async def close_tasks(tasks: Tasks) -> None:
     """Let an async generator of the caller clean up: unlike another one, nothing closes it when it is dropped."""
     if isinstance(tasks, AsyncGenerator):
         with anyio.move_on_after(CLOSING, shield=True):

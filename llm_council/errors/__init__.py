@@ -26,7 +26,7 @@
     │  ├─ DeadlineTooShort           an InvalidOption, too: the provider needs more time
     │  └─ AdapterFailed              an adapter raised an error of its own, or returned an invalid value
     ├─ RunError                      why a started run failed; on ``CouncilResult.error``
-    │  └─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded, StrategyFailed, Abstained, TaskFailed
+    │  └─ QuorumLost, InvalidOutput, BudgetExceeded, DeadlineExceeded, StrategyFailed, Abstained, TaskFailed, WorkerLost
     └─ StoreError
 
 Facts are attributes; the message is for people. A message is redacted when the error is made, so it contains no key.
@@ -101,6 +101,7 @@ __all__ = [
     "UnknownSubagent",
     "UnsupportedEnvironmentError",
     "UntrustedConfig",
+    "WorkerLost",
     "near",
 ]
 
@@ -700,6 +701,12 @@ class TaskFailed(RunError):
     def __init__(self, message: str = "", *, cause: str | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.cause = cause
+
+
+class WorkerLost(RunError):
+    """Two workers of an executor were lost while they ran the chunk of a task; its runs may have been paid."""
+
+    RETRYABLE = True
 
 
 class StoreError(CouncilError):

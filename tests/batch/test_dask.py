@@ -19,7 +19,7 @@ datasets = pytest.importorskip("datasets", reason="the environment dask installs
 
 from worker_seats import FOLDER, WorkerSeat, calls_in  # noqa: E402
 
-from llm_council import Council, CouncilConfig, CouncilMapper  # noqa: E402
+from llm_council import Budget, Council, CouncilConfig, CouncilMapper  # noqa: E402
 
 COLUMNS = {"by": "output.answer", "usd": "cost.usd", "tokens": "usage.total_tokens", "fine": "success"}
 TASKS = ["task-1", "task-that-breaks", None, "task-4"]
@@ -121,3 +121,13 @@ class TestDask:
         assert list(out["status"]) == ["completed"] * 19 + ["failed"]
         assert str(os.getpid()) not in calls_in(folder)
         assert len(calls_in(folder)) == 20
+
+    def test_a_worker_killed_in_mid_run_costs_no_result_and_is_reported(self, client: Any, folder: Path) -> None:
+        texts = [*(f"task-{number}" for number in range(9)), "task-of-the-first-victim", "task-10", "task-11"]
+        results = list(council().map(texts, executor=client.get_executor(), chunksize=4, budget=Budget(calls=100)))
+        assert [result.task_id for result in results] == [str(number) for number in range(12)]
+        assert {result.status for result in results} == {"completed"}
+        assert str(os.getpid()) not in calls_in(folder)
+        (warning,) = results[9].warnings
+        assert warning.startswith("Dask lost the worker of this task, and ran it again")
+        assert results[0].warnings == ()
