@@ -680,7 +680,7 @@ class Council(_runtime.Closeable):
             subagent: the role of tasks that name none.
             output_type: type of the output.
             concurrency: most runs at the same time; None is what the limits of the providers have room for, at most
-                128.
+                128, or 10,000 if a seat is ``Batched``, whose runs wait together and hold about 100 KB each.
             ordered: True yields the results in the order of the tasks; False yields each as its run ends.
             executor: whose workers run the tasks, in chunks: any ``concurrent.futures.Executor``, such as a
                 ``ProcessPoolExecutor`` or ``client.get_executor()`` of Dask. It is not shut down. A worker that is no
@@ -749,6 +749,7 @@ class Council(_runtime.Closeable):
             self._seating.check()  # workers have keys of their own
         # Any text will do: it shows whether the options fit. What has to be read is read later.
         plan = self._plan("task", subagent, {**options, "files": (), "history": None})
+        self._seating.check_deadline(plan)
         if concurrency is None:
             deadline = plan.budget.deadline
             concurrency = default_concurrency(self._seating.adapters, calls=plan.most_calls, deadline=deadline)
@@ -772,6 +773,7 @@ class Council(_runtime.Closeable):
             ordered=ordered,
             subagent=plan.subagent,
             metadata=plan.metadata,
+            expecting=self._live_runs.expecting,
         )
 
     async def _prepare_map(

@@ -47,6 +47,15 @@ class LiveRuns:
             _run.reset(token)
             run._end()
 
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Count as a moving run as long as the block lasts: its code may be about to start another run."""
+        self._add(1)
+        try:
+            yield
+        finally:
+            self._add(-1)
+
     def _add(self, moving: int) -> None:
         with self._lock:
             self.moving += moving

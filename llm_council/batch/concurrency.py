@@ -16,6 +16,9 @@ __all__ = ["MOST", "check_concurrency", "default_concurrency"]
 MOST: Final = 128
 """Runs at the same time where no provider has a limit of its own. A run that waits for a model takes 60 to 150 KiB."""
 
+MOST_GATHERED: Final = 10_000
+"""Likewise where a provider gathers calls into batch jobs: as many runs as start together share their jobs."""
+
 WAITING_SHARE: Final = 0.25
 """Share of a run's deadline that its calls may wait for the limits of its providers."""
 
@@ -35,6 +38,8 @@ def default_concurrency(
 ) -> int:
     """Return how many runs the limits of the providers have room for: at least one, at most ``MOST``.
 
+    With a provider that gathers calls into batch jobs, at most ``MOST_GATHERED``.
+
     More runs would wait for their turn at a provider, and waiting counts against the deadline of a run.
 
     Args:
@@ -42,7 +47,8 @@ def default_concurrency(
         calls: most calls of one run; None is unknown.
         deadline: seconds that a run may take; None is unlimited.
     """
-    runs = [MOST]
+    gathers = any(provider._gathers_calls for outer in seats.values() for provider in providers_within(outer))
+    runs = [MOST_GATHERED if gathers else MOST]
     for outer in {id(adapter): adapter for adapter in seats.values()}.values():
         seated = sum(adapter is outer for adapter in seats.values())
         for provider in providers_within(outer):

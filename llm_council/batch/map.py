@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import count
 from typing import Any, Final, Generic, TypeAlias
@@ -77,6 +78,7 @@ def map_tasks(
     ordered: bool,
     subagent: str,
     metadata: Mapping[str, Any],
+    expecting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> CouncilMap[Any]:
     """Return the results of tasks.
 
@@ -87,8 +89,9 @@ def map_tasks(
         ordered: True yields the results in the order of the tasks, False as the runs end.
         subagent: name of the role of tasks that name none, for the results of tasks that have no run.
         metadata: data of all tasks; what a task has under the same key takes its place.
+        expecting: returns a context that is entered while the next task is waited for.
     """
-    return CouncilMap(partial(_results, tasks, prepare, concurrency, ordered, subagent, metadata))
+    return CouncilMap(partial(_results, tasks, prepare, concurrency, ordered, subagent, metadata, expecting))
 
 
 async def _results(
@@ -98,8 +101,9 @@ async def _results(
     ordered: bool,  # noqa: FBT001 - passed on by position
     subagent: str,
     metadata: Mapping[str, Any],
+    expecting: Callable[[], AbstractContextManager[None]],
 ) -> AsyncIterator[CouncilResult[Any]]:
-    work = _Work(await prepare(), concurrency, ordered=ordered, subagent=subagent, metadata=metadata)
+    work = _Work(await prepare(), concurrency, expecting, ordered=ordered, subagent=subagent, metadata=metadata)
     async with anyio.create_task_group() as group:
         group.start_soon(work.feed, tasks, group)
         try:
@@ -118,6 +122,7 @@ class _Work:
     Args:
         run_task: runs one task.
         concurrency: most runs at the same time.
+        expecting: see ``map_tasks``.
         ordered: True for results in the order of the tasks.
         subagent: see ``map_tasks``.
         metadata: see ``map_tasks``.
@@ -127,10 +132,18 @@ class _Work:
     """
 
     def __init__(
-        self, run_task: RunTask, concurrency: int, *, ordered: bool, subagent: str, metadata: Mapping[str, Any]
+        self,
+        run_task: RunTask,
+        concurrency: int,
+        expecting: Callable[[], AbstractContextManager[None]],
+        *,
+        ordered: bool,
+        subagent: str,
+        metadata: Mapping[str, Any],
     ) -> None:
         self.failure: BaseException | None = None
         self._run_task = run_task
+        self._expecting = expecting
         self._subagent, self._metadata = subagent, metadata
         self._concurrency = concurrency
         self._most = concurrency * (1 + WAITING)
@@ -147,7 +160,8 @@ class _Work:
             try:
                 for number in count():
                     await self._wait_for_room()
-                    item = await anext(items)
+                    with self._expecting():
+                        item = await anext(items)
                     self._running += 1
                     group.start_soon(self._run, item, number, group)
             except StopAsyncIteration:

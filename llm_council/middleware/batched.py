@@ -73,6 +73,7 @@ class Batched(Wrapper):
     """
 
     _is_own_middleware = True
+    _gathers_calls = True
 
     def __init__(
         self,

@@ -146,6 +146,7 @@ class ProviderAdapter(_runtime.Closeable):
     API_KEY_ENV: ClassVar[str | None] = None
 
     _timeouts: Timeouts = Timeouts()
+    _gathers_calls = False  # True for a middleware that sends the calls of many runs together
     _arguments_hash = ""  # of the constructor's arguments, for ``cache_identity``
 
     # Here and not in ``__init__``, which the classes of authors need not call.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from batch_vendor import ANSWER_USAGE, BatchProvider, Vendor
 
 from llm_council import Budget, Council, CouncilConfig, pricing
-from llm_council.errors import CouncilError, ServerFailed
+from llm_council.errors import CouncilError, DeadlineTooShort, ServerFailed
 from llm_council.middleware import Batched
 from llm_council.models import GenerateRequest, GenerateResponse, Usage
 from llm_council.results import CouncilResult
@@ -97,6 +98,35 @@ async def test_a_council_that_runs_again_with_its_journal_pays_nothing_twice(tmp
     again = await run_all(Council([batched(vendor, tmp_path / "jobs.db")] * 2, config=config, budget=DAY), 4)
     assert [result.text for result in again] == [result.text for result in first]
     assert (vendor.paid.total(), len(vendor.jobs)) == (paid, jobs)
+
+
+async def test_the_tasks_of_a_map_share_the_jobs_of_their_phases(tmp_path: Path) -> None:
+    vendor = Vendor(answer_a_council)
+    council = Council([batched(vendor, tmp_path / "jobs.db")] * 3, budget=DAY)
+    tasks = [f"Task {number}: name a colour." for number in range(150)]  # more than a map starts of direct calls
+    results = [result async for result in council.map(tasks, strategy="synthesize")]
+    assert [str(result.status) for result in results] == ["completed"] * 150
+    assert len(vendor.jobs) <= 2 * len(results[0].phases)
+
+
+async def test_a_job_waits_for_the_tasks_that_an_iterator_is_about_to_bring(tmp_path: Path) -> None:
+    vendor = Vendor(answer_a_council)
+    council = Council([batched(vendor, tmp_path / "jobs.db")], budget=DAY)
+
+    async def tasks() -> AsyncIterator[str]:
+        for number in range(3):
+            await anyio.sleep(0.3)  # a job is sent after two looks without a change, 0.1 s apart
+            yield f"Task {number}: name a colour."
+
+    results = [result async for result in council.map(tasks(), strategy="single")]
+    assert all(result.success for result in results)
+    assert len(vendor.jobs) == 1
+
+
+async def test_a_map_with_a_short_deadline_is_refused_before_a_task_is_taken(tmp_path: Path) -> None:
+    council = Council([batched(Vendor(), tmp_path / "jobs.db")])
+    with pytest.raises(DeadlineTooShort):
+        council.map(["a", "b"])
 
 
 async def test_a_streamed_run_shows_each_answer_at_once(tmp_path: Path) -> None:

@@ -63,6 +63,13 @@ def test_a_run_that_fails_counts_no_longer() -> None:
     assert current_call() is None
 
 
+def test_a_run_that_is_expected_moves() -> None:
+    runs = LiveRuns()
+    with runs.expecting():
+        assert runs.moving == 1
+    assert runs.moving == 0
+
+
 def test_outside_runs_nothing_is_counted() -> None:
     with entered_call():
         assert current_call() is None
