@@ -17,8 +17,8 @@ from typing import Any
 import loopback
 import table
 
-GROUPS = ("starts", "calls", "wrappers", "streams", "councils", "paces", "peer", "soak")
-LIMIT = 240.0
+GROUPS = ("starts", "calls", "wrappers", "streams", "councils", "paces", "maps", "peer", "soak")
+LIMIT = 480.0
 """Seconds that one group may take."""
 
 

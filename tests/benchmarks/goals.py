@@ -68,6 +68,14 @@ GOALS = {
     "cpu-poll": Goal("CPU of `poll` relative to `synthesize`, three scripted seats", 0.6, gross=1.5),
     "many-tasks": Goal("2,000 tasks of 2 s, refused above 100 at a time, relative to the ideal", 1.3, gross=1.5),
     "many-tasks-failed": Goal("tasks of these that failed", 0, "tasks"),
+    "map-single": Goal(
+        "CPU of a `single` run in `map` relative to a plain gather over `arun`, scripted", 1.0, gross=1.5
+    ),
+    "map-council": Goal("CPU of a three-seat run in `map` relative to a gather, scripted", 1.0, gross=1.5),
+    # Figures of one machine, of which others differ: 600 and 300 runs a second of one core.
+    "map-single-cpu": Goal("CPU of a `single` run in `map`, scripted", 1670, "µs", gross=4.0),
+    "map-council-cpu": Goal("CPU of a three-seat run in `map`, scripted", 3330, "µs", gross=4.0),
+    "map-memory": Goal("memory that `map` takes over 100,000 tasks", 50, "MiB", gross=1.0),
     "soak-memory": Goal("soak: memory gained after warm-up, per 1,000 runs", 64, "KiB"),
     "soak-sockets": Goal("soak: sockets and files gained", 0, "gained"),
     "soak-threads": Goal("soak: threads gained", 0, "gained"),
