@@ -373,6 +373,16 @@ async def test_a_cancelled_reader_cancels_the_runs() -> None:
     assert seat.cancelled == len(seat.requests) == 5
 
 
+@pytest.mark.anyio
+async def test_a_bare_break_ends_the_runs_soon() -> None:
+    seat = ScriptedProvider(first_alone)
+    async for result in council_of(seat).map(tasks(20), concurrency=5):
+        assert result.task_id == "0"
+        break
+    await anyio.wait_all_tasks_blocked()
+    assert seat.cancelled == len(seat.requests) - 1 >= 1
+
+
 def test_leaving_a_map_in_plain_code_cancels_too_and_starts_no_further_thread() -> None:
     list(council_of().map(tasks(1)))
     threads = set(threading.enumerate())
