@@ -706,8 +706,6 @@ class TaskFailed(RunError):
 class WorkerLost(RunError):
     """Two workers of an executor were lost while they ran the chunk of a task; its runs may have been paid."""
 
-    RETRYABLE = True
-
 
 class StoreError(CouncilError):
     """The run store failed; a run that has an answer reports this as a warning.
