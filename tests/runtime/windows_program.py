@@ -57,6 +57,12 @@ NOT_IMPORTED = (
     "llm_council.evals._inspect_models",
     "llm_council.__main__",
     "llm_council.testing.__main__",
+    # These need extras, which this test does without.
+    "llm_council.serve.app",
+    "llm_council.serve.guard",
+    "llm_council.serve.server",
+    "llm_council.serve.tools",
+    "llm_council.store._postgres",
 )
 
 
