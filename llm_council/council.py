@@ -675,8 +675,9 @@ class Council(_runtime.Closeable):
         ``context``, and is added to ``files`` and ``metadata``. A task with a subagent of its own has its default mode.
 
         Args:
-            tasks: an iterable or async iterable of texts, mappings and ``Task`` objects. The event loop takes the
-                tasks: an iterable that waits, such as one that downloads, should be an async one.
+            tasks: an iterable or async iterable of texts, mappings and ``Task`` objects. They are taken in the
+                thread of the event loop, and in worker threads once one has taken more than 0.25 s. What may only be
+                read in its own thread, such as a cursor of SQLite, goes into a list first.
             subagent: the role of tasks that name none.
             output_type: type of the output.
             concurrency: most runs at the same time; None is what the limits of the providers have room for, at most

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +13,7 @@ from typing import Any, Final, Generic, TypeAlias
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 
 from llm_council._runtime import DualIterable
 from llm_council.errors import CouncilError, InvalidOption, RunError, TaskFailed
@@ -45,6 +47,12 @@ RunTask: TypeAlias = Callable[[Task], Awaitable[CouncilResult[Any]]]
 WAITING: Final = 2
 """Results that may wait to be read, for each run that may go on at the same time. In order, they wait for a slow task
 before them; a reader may be slow, too."""
+
+SLOW: Final = 0.25
+"""Seconds. An iterable that has taken longer for one task is read in worker threads from then on, because it blocks the
+event loop, and with it all runs and their deadlines. Others are not: a thread costs more than their next task."""
+
+_END: Final = object()
 
 CLOSING: Final = 5.0
 """Seconds that the clean-up of the caller's async generator may take."""
@@ -333,9 +341,17 @@ async def as_async_iterator(tasks: Tasks) -> AsyncGenerator[object, None]:
     if isinstance(tasks, AsyncIterable):
         async for task in tasks:
             yield task
-    else:
-        for task in tasks:
-            yield task
+        return
+    iterator, is_slow = iter(tasks), False
+    while True:
+        began = time.monotonic()
+        # Abandoned when the map is closed: the thread ends once the iterable answers.
+        take = partial(next, iterator, _END)
+        task = await anyio.to_thread.run_sync(take, abandon_on_cancel=True) if is_slow else take()
+        is_slow = is_slow or time.monotonic() - began > SLOW
+        if task is _END:
+            return
+        yield task
 
 
 async def close_tasks(tasks: Tasks) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,30 @@ def question(request: GenerateRequest) -> str:
     return next(word for turn in request.turns() for word in turn.text.split() if word.startswith("task-"))
 
 
-async def first_alone(request: GenerateRequest) -> str:
-    """Answer the first task, and no other."""
-    if question(request) != "task-0":
-        await anyio.sleep_forever()
-    return question(request)
+def first_alone() -> ScriptedProvider:
+    """Return a seat that answers the first task once others wait, and no other task."""
+
+    async def answer(request: GenerateRequest) -> str:
+        if question(request) != "task-0":
+            await anyio.sleep_forever()
+        while len(seat.requests) < 3:
+            await anyio.sleep(0.001)
+        return question(request)
+
+    seat = ScriptedProvider(answer)
+    return seat
 
 
 def echo(**options: Any) -> ScriptedProvider:
     return ScriptedProvider(question, **options)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, and then until nothing more happens by itself."""
+    with anyio.fail_after(60):
+        while not holds():
+            await anyio.sleep(0.001)
+    await anyio.wait_all_tasks_blocked()
 
 
 def council_of(*seats: ScriptedProvider, **options: Any) -> Council:
@@ -326,7 +341,7 @@ async def test_a_slow_first_task_stops_the_others_before_their_results_pile_up()
 
     async with anyio.create_task_group() as group:
         group.start_soon(read)
-        await anyio.wait_all_tasks_blocked()
+        await until(lambda: taken >= 12)
         assert (results, taken) == ([], 12)
         released.set()
     assert ids(results) == [str(place) for place in range(100)]
@@ -338,10 +353,36 @@ async def test_a_reader_that_pauses_stops_the_map_and_loses_nothing() -> None:
     async with council_of(seat).map(tasks(50), concurrency=2, ordered=False) as mapped:
         reader = aiter(mapped)
         first = await anext(reader)
-        await anyio.wait_all_tasks_blocked()
+        await until(lambda: len(seat.requests) >= 1 + 3 * 2)
         assert len(seat.requests) == 1 + 3 * 2
         rest = [result async for result in reader]
     assert sorted(ids([first, *rest]), key=str) == sorted(map(str, range(50)))
+
+
+@pytest.mark.anyio
+async def test_an_iterable_that_takes_its_time_is_read_outside_of_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("llm_council.batch.map.SLOW", 0.0)
+    threads: list[threading.Thread] = []
+
+    def reading() -> Iterator[str]:
+        for task in tasks(5):
+            threads.append(threading.current_thread())
+            yield task
+        raise OSError("the file is gone")
+
+    results: list[CouncilResult[Any]] = []
+    with pytest.raises(OSError, match="the file is gone"):
+        results += [result async for result in council_of().map(reading(), concurrency=2)]
+    here = threading.current_thread()
+    assert threads[0] is here
+    assert here not in threads[1:]
+    monkeypatch.setattr("llm_council.batch.map.SLOW", 60.0)
+    threads.clear()
+    with pytest.raises(OSError, match="the file is gone"):
+        results += [result async for result in council_of().map(reading(), concurrency=2)]
+    assert set(threads) == {here}
 
 
 # Closing.
@@ -349,7 +390,7 @@ async def test_a_reader_that_pauses_stops_the_map_and_loses_nothing() -> None:
 
 @pytest.mark.anyio
 async def test_leaving_a_map_cancels_what_goes_on_and_leaves_no_task() -> None:
-    seat = ScriptedProvider(first_alone)
+    seat = first_alone()
     async with council_of(seat).map(tasks(20), concurrency=5) as mapped:
         async for result in mapped:
             assert result.task_id == "0"
@@ -368,25 +409,24 @@ async def test_a_cancelled_reader_cancels_the_runs() -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(read)
-        await anyio.wait_all_tasks_blocked()
+        await until(lambda: len(seat.requests) >= 5)
         group.cancel_scope.cancel()
     assert seat.cancelled == len(seat.requests) == 5
 
 
 @pytest.mark.anyio
 async def test_a_bare_break_ends_the_runs_soon() -> None:
-    seat = ScriptedProvider(first_alone)
+    seat = first_alone()
     async for result in council_of(seat).map(tasks(20), concurrency=5):
         assert result.task_id == "0"
         break
-    await anyio.wait_all_tasks_blocked()
-    assert seat.cancelled == len(seat.requests) - 1 >= 1
+    await until(lambda: seat.cancelled == len(seat.requests) - 1 >= 1)
 
 
 def test_leaving_a_map_in_plain_code_cancels_too_and_starts_no_further_thread() -> None:
     list(council_of().map(tasks(1)))
     threads = set(threading.enumerate())
-    seat = ScriptedProvider(first_alone)
+    seat = first_alone()
     with council_of(seat).map(iter(tasks(20)), concurrency=5) as mapped:
         for result in mapped:
             assert result.task_id == "0"
