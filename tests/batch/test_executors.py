@@ -268,6 +268,7 @@ class TestProcesses:
         assert "was run again" in warning
         assert len(calls_in(folder)) >= 12
 
+    @pytest.mark.slow
     def test_a_task_that_always_kills_its_worker_fails_with_its_chunk_alone(self, folder: Path) -> None:
         results = by_processes(["task-that-kills", *names(4)], chunksize=1)
         assert isinstance(results[0].error, errors.WorkerLost)
