@@ -18,7 +18,7 @@ import loopback
 import table
 
 GROUPS = ("starts", "calls", "wrappers", "streams", "councils", "paces", "maps", "peer", "soak")
-LIMIT = 480.0
+LIMIT = 900.0
 """Seconds that one group may take."""
 
 
