@@ -374,7 +374,8 @@ def test_ctrl_c_says_what_is_done_and_how_to_go_on(
     assert set(results()) == {"q1", "q2"}
     assert council(*RUN)[0] == 0
     assert set(results()) == {"q1", "q2", "q3", "q4"}
-    assert max(one.asked.values()) == 1
+    # The call of the third task may have been on its way.
+    assert (one.asked["number-1"], one.asked["number-2"]) == (1, 1)
 
 
 def test_a_full_disk_ends_the_batch_with_the_way_on(
