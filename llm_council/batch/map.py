@@ -19,6 +19,7 @@ from llm_council._runtime import DualIterable
 from llm_council.errors import CouncilError, InvalidOption, RunError, TaskFailed
 from llm_council.models import Plan, Status, Task
 from llm_council.models._attrs import copy_with
+from llm_council.providers._call.pacing import Pacer
 from llm_council.results import CouncilResult, OutputT
 
 __all__ = [
@@ -156,6 +157,7 @@ class _Work:
         self._concurrency = concurrency
         self._most = concurrency * (1 + WAITING)
         self._results: InOrder | AsCompleted = InOrder() if ordered else AsCompleted()
+        self._pacer = Pacer()
         self._running = 0
         self._taken_all = False
         self._room = anyio.Event()  # a run has ended, or a result was read
@@ -201,10 +203,12 @@ class _Work:
         while self._running >= self._concurrency or self._running + len(self._results) >= self._most:
             self._room = anyio.Event()
             await self._room.wait()
+        await self._pacer.wait_for_room()
 
     async def _run(self, item: object, number: int, group: anyio.abc.TaskGroup) -> None:
         try:
-            result = await self._result(item, number)
+            with self._pacer.active():
+                result = await self._result(item, number)
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:  # noqa: BLE001 - such as SystemExit, which a listener may raise
