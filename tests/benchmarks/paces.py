@@ -13,7 +13,6 @@ from measure import figure
 
 from llm_council import Council, CouncilConfig
 from llm_council.models import RetryPolicy
-from llm_council.providers._call.pacing import Pacer
 from llm_council.providers.compatible import OpenAICompatibleProvider
 
 
@@ -33,6 +32,6 @@ async def _run_all(url: str, tasks: int) -> tuple[float, int]:
     config = CouncilConfig(retry=RetryPolicy(max_retries=0))
     async with Council([provider], config=config, strategy="single") as council:
         began = time.perf_counter()
-        with Pacer().active():
-            results = await asyncio.gather(*(council.arun(f"What is 6 times {number}?") for number in range(tasks)))
-        return time.perf_counter() - began, sum(not result.success for result in results)
+        numbered = (f"What is 6 times {number}?" for number in range(tasks))
+        failed = [result async for result in council.map(numbered, ordered=False) if not result.success]
+        return time.perf_counter() - began, len(failed)
