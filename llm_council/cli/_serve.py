@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -102,7 +103,7 @@ def serve(**flags: Any) -> int:
     hosts = server.hosts_of(serving, listening.getsockname()[1])
     _output.print_line(f"base_url  {_address(serving, listening)}/v1", indent=0)
     _output.print_line(f"api_key   {keys[0].secret}", indent=0)
-    server.serve(app.make_app(council, server.Access(keys), hosts), serving, listening)
+    server.serve(app.make_app(council, server.Access(keys), hosts, serving.grace), serving, listening)
     return 0
 
 
@@ -120,6 +121,8 @@ def mcp(*, http: bool, **flags: Any) -> int:
     tools = _import("tools", "mcp")
     if not http:
         council = _council(flags)
+        # The SDK reads standard input in a thread that no cancellation ends: after a Ctrl-C, asyncio would wait for it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         with council:
             tools.make_server(council).run("stdio")
         return 0

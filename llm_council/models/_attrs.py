@@ -13,6 +13,7 @@ The validators here refuse None; ``optional`` from attrs allows it. A wrong valu
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
 from operator import attrgetter
@@ -223,8 +224,8 @@ def must_be(expected: str, is_valid: Callable[[Any], bool]) -> Callable[[Any, An
 
 def is_number(value: Any) -> bool:
     """Return True for a finite int or float; bool does not count."""
-    # Infinity and nan minus themselves are nan. `math.isfinite` would raise for an int beyond the range of floats.
-    return isinstance(value, int | float) and not isinstance(value, bool) and value - value == 0
+    # An int beyond the range of floats does not count either: arithmetic with floats, and `math.isfinite`, would raise.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_int(value: Any) -> bool:

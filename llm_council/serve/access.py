@@ -15,7 +15,7 @@ from llm_council.errors import InvalidOption
 from llm_council.models._attrs import is_number, optional, positive, positive_int, strict_init
 from llm_council.serve.chat import RequestRefused
 
-__all__ = ["Access", "Key", "check_origin", "read_keys"]
+__all__ = ["FEWEST_CHARACTERS", "Access", "Key", "can_be_sent", "check_origin", "read_keys"]
 
 PER_MINUTE: Final = 120
 """Requests of a key in a minute, unless the file says otherwise."""
@@ -83,9 +83,17 @@ class Key:
             return most
         left = self.usd - self.spent - self.reserved
         if left <= 0:
-            words = "its running requests have reserved the rest" if self.reserved else "it is spent"
+            budget = f"the key {self.name} has a budget of {self.usd:g} US dollars"
+            if self.spent < self.usd:
+                raise RequestRefused(
+                    f"{budget}, and its running requests have reserved the rest: wait until one has ended",
+                    status=429,
+                    code="rate_limit_exceeded",
+                    kind="rate_limit_error",
+                    retry_after=1.0,
+                )
             raise RequestRefused(
-                f"the key {self.name} has a budget of {self.usd:g} US dollars, and {words}",
+                f"{budget}, and it is spent",
                 status=429,
                 code="insufficient_quota",
                 kind="insufficient_quota",
@@ -135,6 +143,11 @@ class Access:
         return found
 
 
+def can_be_sent(secret: str) -> bool:
+    """Return True for printable ASCII without spaces: what every client can send in a header, and nothing strips."""
+    return secret.isascii() and secret.isprintable() and " " not in secret
+
+
 def read_keys(path: Path) -> tuple[Key, ...]:
     """Read a file of keys: TOML with a table ``[keys.NAME]`` for each, with ``key``, ``usd`` and ``per_minute``.
 
@@ -164,15 +177,10 @@ def _key(name: str, table: Any, path: Path) -> Key:
     if unknown:
         raise InvalidOption(f"{where} has the unknown setting {min(unknown)!r:.40}: key, usd and per_minute are known")
     secret = table.get("key")
-    if (
-        not isinstance(secret, str)
-        or len(secret) < FEWEST_CHARACTERS
-        or not secret.isascii()
-        or not secret.isprintable()
-    ):
+    if not isinstance(secret, str) or len(secret) < FEWEST_CHARACTERS or not can_be_sent(secret):
         raise InvalidOption(
-            f"{where}: key: {FEWEST_CHARACTERS} or more printable ASCII characters, such as python -c 'import secrets;"
-            " print(secrets.token_urlsafe())' prints"
+            f"{where}: key: {FEWEST_CHARACTERS} or more printable ASCII characters without spaces, such as python -c"
+            " 'import secrets; print(secrets.token_urlsafe())' prints"
         )
     usd = table.get("usd")
     if usd is not None and (not is_number(usd) or usd <= 0):

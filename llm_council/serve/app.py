@@ -29,6 +29,7 @@ from llm_council.serve.chat import (
     completion,
     error_body,
     first_chunk,
+    lower_limit,
     names_of,
     read_chat,
     refusal_of,
@@ -44,13 +45,14 @@ MOST_BYTES: Final = 32 * 2**20
 """The largest body of a request, in which files are base64."""
 
 
-def make_app(council: Council, access: Access, hosts: frozenset[str]) -> Starlette:
+def make_app(council: Council, access: Access, hosts: frozenset[str], grace: float = 30.0) -> Starlette:
     """Return the application.
 
     Args:
         council: the council; it is closed when the application ends.
         access: the keys.
         hosts: the values of ``Host`` that are ours, such as ``127.0.0.1:8642``.
+        grace: seconds that a running stream has to end when the server is told to stop.
     """
     built_in = [strategy.name for strategy in list_strategies()]
     models = names_of(list(dict.fromkeys([*built_in, *council.config.strategies])))
@@ -80,16 +82,15 @@ def make_app(council: Council, access: Access, hosts: frozenset[str]) -> Starlet
         ask = read_chat(await _read_json(request), models)
         options = _run_options(ask)
         council.plan(ask.task, ask.subagent, **options)  # what is wrong is refused before a stream begins
-        most = None if ask.budget is None else ask.budget.usd
-        most = council.config.budget.usd if most is None else most
-        reserved = key.reserve(most)
+        reserved = key.reserve(lower_limit(None if ask.budget is None else ask.budget.usd, council.config.budget.usd))
         if reserved is not None:
             options["budget"] = attrs.evolve(
                 ask.budget or Budget(deadline=council.config.budget.deadline), usd=reserved
             )
         if ask.stream:
             words = _stream(council, ask, options, key, reserved)
-            return EventSourceResponse(words, sep="\n", ping=15)
+            # Without a period of grace, sse-starlette cuts every stream as soon as the server is told to stop.
+            return EventSourceResponse(words, sep="\n", ping=15, shutdown_grace_period=grace)
         result = await _run(request, council, ask, options, key, reserved)
         return JSONResponse(completion(ask, result))
 
@@ -104,7 +105,13 @@ def make_app(council: Council, access: Access, hosts: frozenset[str]) -> Starlet
             Route("/v1/chat/completions", chat, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
-        exception_handlers={CouncilError: _on_error, 404: _on_unknown, 405: _on_unknown, ClientDisconnect: _on_gone},
+        exception_handlers={
+            CouncilError: _on_error,
+            404: _on_unknown,
+            405: _on_unknown,
+            ClientDisconnect: _on_gone,
+            Exception: _on_bug,
+        },
         lifespan=lifespan,
     )
 
@@ -200,7 +207,8 @@ async def _stream(
 
 
 def _data(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # ASCII alone: some clients take U+0085 and U+2028 for the end of a line.
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _cost(results: list[CouncilResult[Any]]) -> float | None:
@@ -235,6 +243,11 @@ async def _read_json(request: Request) -> Any:
 
 async def _on_error(_: Request, error: Exception) -> Response:
     return refuse(refusal_of(error)) if isinstance(error, CouncilError) else Response(status_code=500)
+
+
+async def _on_bug(_: Request, __: Exception) -> Response:
+    # uvicorn writes the traceback to the log of the server; the client gets none of it.
+    return refuse(RequestRefused("the server failed: its log says how", status=500, kind="server_error"))
 
 
 async def _on_unknown(request: Request, error: Exception) -> Response:

@@ -38,6 +38,7 @@ __all__ = [
     "completion",
     "error_body",
     "first_chunk",
+    "lower_limit",
     "names_of",
     "read_chat",
     "refusal_of",
@@ -251,10 +252,10 @@ def _read_file(part: Mapping[str, Any], kind: str, where: str) -> Attachment:
         data = address.partition(";base64,")[2]
     try:
         return Attachment(base64.b64decode(str(data or ""), validate=True), name=name)
+    except ConfigurationError as error:  # before ValueError, which some of these errors are too
+        raise RequestRefused(f"{where}: {error}", param=where) from None
     except (binascii.Error, ValueError):
         raise RequestRefused(f"{where}: the data is not base64", param=where) from None
-    except ConfigurationError as error:
-        raise RequestRefused(f"{where}: {error}", param=where) from None
 
 
 def _read_format(given: Any) -> Mapping[str, Any] | None:
@@ -304,6 +305,11 @@ def _budget(options: Mapping[str, Any]) -> Budget | None:
         return Budget(**limits) if limits else None
     except InvalidOption as error:
         raise RequestRefused(f"council: {error}", param="council") from None
+
+
+def lower_limit(asked: float | None, configured: float | None) -> float | None:
+    """Return the most that a run may cost: a client may lower the limit of the configuration, but not raise it."""
+    return min((limit for limit in (asked, configured) if limit is not None), default=None)
 
 
 def _flag(body: Mapping[str, Any], name: str) -> bool:

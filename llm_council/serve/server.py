@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import socket
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp
 
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import strict_init
-from llm_council.serve.access import Access, Key, read_keys
+from llm_council.serve.access import FEWEST_CHARACTERS, Access, Key, can_be_sent, read_keys
 from llm_council.serve.guard import Guard
 
 __all__ = ["DEFAULT_PORT", "Serving", "all_keys", "bind", "guarded", "hosts_of", "serve"]
@@ -73,6 +74,18 @@ class Serving:
         return "http" if self.certificate is None else "https"
 
 
+def _check_certificate(certificate: Path, private_key: Path) -> None:
+    """Refuse files that TLS cannot use, before the server says that it listens."""
+    try:
+        # The empty password keeps OpenSSL from asking for one on the terminal.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, private_key, password="")
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise InvalidOption(
+            f"TLS cannot use {certificate} with {private_key}: {getattr(error, 'strerror', None) or error}: name a"
+            " certificate in PEM and its private key without a password"
+        ) from None
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -86,14 +99,20 @@ def bind(serving: Serving) -> socket.socket:
     """Return a socket that listens.
 
     Raises:
-        InvalidOption: the address cannot be used, most often because another program has the port.
+        InvalidOption: the address cannot be used, most often because another program has the port, or the files for
+            TLS cannot be used.
     """
+    if serving.certificate is not None and serving.private_key is not None:
+        _check_certificate(serving.certificate, serving.private_key)
     family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((serving.host, serving.port))
         listening.listen(2048)
+    except socket.gaierror:
+        listening.close()
+        raise InvalidOption(f"cannot listen on {serving.host}: no such address: name one with --host") from None
     except OSError as error:
         listening.close()
         raise InvalidOption(
@@ -116,11 +135,14 @@ def owner_key() -> Key:
     """Return the key of who started the server: the variable's, or a new one.
 
     Raises:
-        InvalidOption: that of the variable is too short.
+        InvalidOption: that of the variable is too short, or no client could send it.
     """
     given = os.environ.get(TOKEN_VARIABLE)
-    if given is not None and len(given) < 16:
-        raise InvalidOption(f"{TOKEN_VARIABLE}: 16 characters or more, or leave it out for a new token at each start")
+    if given is not None and (len(given) < FEWEST_CHARACTERS or not can_be_sent(given)):
+        raise InvalidOption(
+            f"{TOKEN_VARIABLE}: {FEWEST_CHARACTERS} characters or more, in printable ASCII without spaces, or leave it"
+            " out for a new token at each start"
+        )
     return Key(name=_OWNER, secret=given or secrets.token_urlsafe(24), per_minute=6_000)
 
 

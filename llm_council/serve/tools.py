@@ -21,7 +21,7 @@ from llm_council.events import PhaseFinished, PhaseStarted, RunStarted
 from llm_council.models import Budget, Phase
 from llm_council.results import CouncilResult
 from llm_council.results.plain import vote_line
-from llm_council.serve.chat import answer_text
+from llm_council.serve.chat import answer_text, lower_limit
 from llm_council.store import RunStore, Store, open_store
 from llm_council.strategies import list_strategies
 
@@ -130,7 +130,9 @@ def make_server(council: Council) -> MCPServer:
             deadline: seconds for the whole run.
             usd: the most that it may cost, in US dollars.
         """
-        return await _run(council, ctx, task, role, strategy=strategy, context=context, budget=_budget(deadline, usd))
+        return await _run(
+            council, ctx, task, role, strategy=strategy, context=context, budget=_budget(council, deadline, usd)
+        )
 
     @server.tool(title="Go on from an answer", structured_output=True)
     async def follow_up(  # noqa: D417 - likewise
@@ -146,11 +148,11 @@ def make_server(council: Council) -> MCPServer:
         """
         if council.config.store is None:
             raise ToolError(_NO_STORE)
-        return await _run(council, ctx, task, "advisor", history=run, budget=_budget(deadline, usd))
+        return await _run(council, ctx, task, "advisor", history=run, budget=_budget(council, deadline, usd))
 
     @server.tool(title="List roles", structured_output=True)
     def list_roles() -> list[Role]:
-        """List the roles that the council can take: advisor, reviewer and others."""
+        """List the roles that the council can take: advisor, critic and others."""
         found = subagents.names(council.config.subagent_paths)
         return [Role(name=one.name, description=one.description) for one in found if one.error is None]
 
@@ -262,7 +264,8 @@ def _answer(result: CouncilResult[Any]) -> Answer:
     )
 
 
-def _budget(deadline: float | None, usd: float | None) -> Budget | None:
+def _budget(council: Council, deadline: float | None, usd: float | None) -> Budget | None:
+    usd = lower_limit(usd, council.config.budget.usd)
     if deadline is None and usd is None:
         return None
     try:

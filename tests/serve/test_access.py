@@ -64,15 +64,16 @@ def test_runs_that_cost_at_most_what_they_reserved_never_exceed_a_budget(
     assert paid <= usd + 1e-9
 
 
-def test_a_spent_budget_is_refused_as_openai_does() -> None:
+def test_a_reserved_budget_may_be_free_later_and_a_spent_one_is_refused_as_openai_does() -> None:
     key = Key(name="ann", secret=SECRET, usd=1.0)
     assert key.reserve(None) == 1.0
     with pytest.raises(RequestRefused, match="running requests have reserved the rest") as caught:
         key.reserve(0.1)
-    assert (caught.value.status, caught.value.code) == (429, "insufficient_quota")
+    assert (caught.value.status, caught.value.code, caught.value.retry_after) == (429, "rate_limit_exceeded", 1.0)
     key.settle(1.0, None)
-    with pytest.raises(RequestRefused, match="it is spent"):
+    with pytest.raises(RequestRefused, match="it is spent") as caught:
         key.reserve(0.1)
+    assert (caught.value.status, caught.value.code) == (429, "insufficient_quota")
 
 
 def test_a_key_without_a_budget_passes_the_limit_of_the_run_on() -> None:
@@ -97,6 +98,7 @@ def test_a_file_of_keys_is_read(tmp_path: Path) -> None:
         ("", "lists no key"),
         ("[keys.ann]\n", "16 or more printable ASCII characters"),
         ('[keys.ann]\nkey = "short"\n', "16 or more"),
+        (f'[keys.ann]\nkey = " {SECRET}"\n', "without spaces"),
         (f'[keys.ann]\nkey = "{SECRET}"\nusd = -1\n', "usd: an amount above 0"),
         (f'[keys.ann]\nkey = "{SECRET}"\nper_minute = 0\n', "per_minute"),
         (f'[keys.ann]\nkey = "{SECRET}"\nlimit = 0\n', "unknown setting 'limit'"),

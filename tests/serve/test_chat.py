@@ -18,6 +18,7 @@ from llm_council.serve.chat import (
     chunks_end,
     completion,
     error_body,
+    lower_limit,
     names_of,
     read_chat,
     refusal_of,
@@ -118,6 +119,7 @@ def test_fields_become_options_of_the_run() -> None:
         ({"council": {"strategie": "poll"}}, "council"),
         ({"council": {"quorum": 1.5}}, "council.quorum"),
         ({"council": {"usd": -1}}, "council"),
+        ({"council": {"deadline": 10**400}}, "council"),
     ],
 )
 def test_what_a_council_cannot_do_is_refused_with_the_name_of_the_field(fields: dict[str, Any], param: str) -> None:
@@ -125,6 +127,25 @@ def test_what_a_council_cannot_do_is_refused_with_the_name_of_the_field(fields: 
         read_chat(body(**fields), MODELS)
     assert caught.value.param == param
     assert error_body(caught.value)["error"]["param"] == param
+
+
+def test_bytes_that_are_no_file_are_refused_in_the_words_of_files() -> None:
+    url = "data:image/png;base64,AAAA"
+    content = [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": url}}]
+    with pytest.raises(RequestRefused) as caught:
+        read_chat(body(messages=[{"role": "user", "content": content}]), MODELS)
+    assert caught.value.param == "messages[0].content[1]"
+    assert "base64" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "configured", "limit"),
+    [(None, None, None), (1.0, None, 1.0), (None, 0.5, 0.5), (9.0, 0.5, 0.5), (0, 0.5, 0)],
+)
+def test_a_client_can_lower_the_limit_of_the_configuration_and_not_raise_it(
+    asked: float | None, configured: float | None, limit: float | None
+) -> None:
+    assert lower_limit(asked, configured) == limit
 
 
 @pytest.mark.parametrize("address", ["https://example.com/cat.png", "file:///etc/passwd", "/etc/passwd", "data:,x", ""])

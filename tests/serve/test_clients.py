@@ -176,6 +176,30 @@ def test_errors_have_openais_classes() -> None:
             list(client.chat.completions.create(model="council", messages=QUESTION, stream=True))
 
 
+def test_no_character_of_an_answer_ends_a_line_of_a_stream() -> None:
+    words = "one\u2028two\x85three\u2029four"
+    body = {"model": "council/single", "messages": QUESTION, "stream": True}
+    with served(ann={"script": {"draft": words}, "name": "ann"}) as server:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        with httpx.stream(
+            "POST", f"{server.url}/chat/completions", json=body, headers=headers, trust_env=False
+        ) as reply:
+            # httpx ends lines at these characters, as other clients do.
+            data = [line.removeprefix("data: ") for line in reply.iter_lines() if line]
+    assert data.pop() == "[DONE]"
+    told = [json.loads(one)["choices"][0]["delta"].get("content") or "" for one in data]
+    assert "".join(told) == words
+
+
+def test_a_bug_is_an_error_of_the_same_form_without_its_words() -> None:
+    with served() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm_council.serve.app.read_chat", lambda *_: {}["a secret"])
+        reply = server.post("{}")
+    assert reply.status_code == 500
+    assert reply.json()["error"]["type"] == "server_error"
+    assert "secret" not in reply.text
+
+
 def test_a_client_that_leaves_ends_its_calls() -> None:
     slow = {name: {"script": SCRIPT, "name": name, "delay": 60.0} for name in ("ann", "bob")}
     for stream in (False, True):

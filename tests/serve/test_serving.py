@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -59,9 +60,26 @@ def test_the_token_is_new_or_that_of_the_variable(monkeypatch: pytest.MonkeyPatc
     assert owner_key().secret != owner_key().secret
     monkeypatch.setenv(TOKEN_VARIABLE, "a-token-of-my-own")
     assert owner_key().secret == "a-token-of-my-own"
-    monkeypatch.setenv(TOKEN_VARIABLE, "short")
-    with pytest.raises(InvalidOption, match="16 characters"):
-        owner_key()
+    # Clients strip spaces around a token, and encode other letters each in their own way.
+    for unusable in ("short", " a-token-of-my-own ", "ein-Schlüssel-von-mir"):
+        monkeypatch.setenv(TOKEN_VARIABLE, unusable)
+        with pytest.raises(InvalidOption, match="16 characters") as caught:
+            owner_key()
+        assert unusable not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [None, "no certificate"])
+def test_files_that_tls_cannot_use_are_refused_before_the_server_listens(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "a.pem"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InvalidOption, match=r"TLS cannot use .*a\.pem"):
+        bind(Serving(port=0, certificate=path, private_key=path))
+
+
+def test_a_host_without_an_address_is_named() -> None:
+    with pytest.raises(InvalidOption, match="--host"):
+        bind(Serving(host="a host", keys=KEYS, behind_proxy=True, port=0))
 
 
 def test_the_command_serves_stores_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
@@ -109,6 +127,35 @@ seats = {name: ScriptedProvider(script, name=name, delay=float(delay)) for name 
 with registry.overriding(**seats):
     main()
 '''
+
+
+def test_a_stream_ends_whole_although_the_server_is_told_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "start.py").write_text(SEATED)
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "XDG_DATA_HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path),
+    }
+    command = [sys.executable, str(tmp_path / "start.py"), "1.5", "serve", "-p", "ann", "--port", "0", "--no-store"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            url = running.stdout.readline().split()[1]
+            headers = {"authorization": f"Bearer {running.stdout.readline().split()[1]}"}
+            body = {"model": "council/single", "messages": [{"role": "user", "content": "2+2?"}], "stream": True}
+            with httpx.stream(
+                "POST", f"{url}/chat/completions", json=body, headers=headers, trust_env=False, timeout=30
+            ) as reply:
+                lines = reply.iter_lines()
+                assert next(lines).startswith("data: ")  # the run has begun
+                running.send_signal(signal.SIGTERM)
+                data = [line.removeprefix("data: ") for line in lines if line]
+            assert data.pop() == "[DONE]"
+            told = [json.loads(one)["choices"][0]["delta"].get("content") or "" for one in data]
+            assert "".join(told) == "I think so."
+        finally:
+            running.kill()
 
 
 def test_a_run_of_a_killed_server_can_be_resumed(tmp_path: Path) -> None:

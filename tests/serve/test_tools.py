@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from llm_council import Council, CouncilConfig
+from llm_council import Budget, Council, CouncilConfig
 from llm_council.testing.fakes import ScriptedProvider
 
 pytestmark = [pytest.mark.serve, pytest.mark.anyio]
@@ -147,6 +148,39 @@ async def test_the_command_speaks_over_standard_input_and_output(tmp_path: Path)
     )
     async with Client(started) as client:
         await _ask(client)
+
+
+def test_the_command_ends_at_ctrl_c_although_standard_input_stays_open(tmp_path: Path) -> None:
+    (tmp_path / "start.py").write_text(PLUGIN)
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "start.py"), "--no-store"],
+        env=_environment(tmp_path),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        try:
+            assert running.stdin is not None
+            assert running.stdout is not None
+            running.stdin.write(json.dumps(request) + "\n")
+            running.stdin.flush()
+            assert json.loads(running.stdout.readline())["id"] == 1
+            running.send_signal(signal.SIGINT)
+            assert running.wait(30) == -signal.SIGINT
+        finally:
+            running.kill()
+
+
+async def test_an_agent_can_lower_the_limit_of_a_run_and_not_raise_it() -> None:
+    seats = [ScriptedProvider(SCRIPT, name=name) for name in ("ann", "bob")]
+    council = Council(seats, config=CouncilConfig(budget=Budget(usd=0.0)))
+    async with Client(make_server(council)) as client:
+        reply = await client.call_tool("convene", {"task": "2+2?", "usd": 5.0})
+    assert reply.is_error
+    assert "budget of this run is 0 US dollars" in reply.content[0].text
+    assert not any(seat.requests for seat in seats)
 
 
 async def test_the_command_speaks_over_http_to_who_has_the_token(tmp_path: Path) -> None:
