@@ -111,7 +111,12 @@ def _kind(value: Any) -> ScorerKind:
     return ScorerKind(value)
 
 
+_KEY_IS_JUDGE = "scorer judge: key is a judge, too: name one that measures, such as 'contains'"
+
+
 def _key(spec: Any) -> Scorer | None:
+    if spec == ScorerKind.JUDGE:  # by its name alone, it would be refused for want of a rubric
+        raise InvalidOption(_KEY_IS_JUDGE)
     return None if spec is None else Scorer.of(spec)
 
 
@@ -157,7 +162,7 @@ class Scorer:
         if self.kind == ScorerKind.JUDGE and not (self.rubric or "").strip():
             raise InvalidOption("scorer judge: rubric is missing: say what makes an answer good")
         if self.key is not None and self.key.kind == ScorerKind.JUDGE:
-            raise InvalidOption("scorer judge: key is a judge, too: name one that measures, such as 'contains'")
+            raise InvalidOption(_KEY_IS_JUDGE)
         if self.schema is not None:
             _schema.compile(self.schema)
 

@@ -105,7 +105,8 @@ class EvalTask:
         """Answers that people graded, with their grades from 0 to 1."""
         listed = self.metadata.get("labels") or ()
         wrong = InvalidOption(
-            f'metadata.labels: expected a list such as [{{"answer": "...", "grade": 0.8}}], got {listed!r:.80}'
+            'metadata.labels: expected a list such as [{"answer": "...", "grade": 0.8}], with grades from 0 to 1, got'
+            f" {listed!r:.80}"
         )
         if not isinstance(listed, list | tuple):
             raise wrong

@@ -236,8 +236,9 @@ def test_measured_tasks_take_no_judge() -> None:
     ("metadata", "scorer", "message"),
     [
         ({"labels": [{"answer": "x"}]}, {}, "metadata.labels: expected a list such as"),
-        ({"labels": [{"answer": "x", "grade": 7}]}, {}, "metadata.labels"),
+        ({"labels": [{"answer": "x", "grade": 7}]}, {}, "with grades from 0 to 1"),
         ({}, {"key": {"kind": "judge", "rubric": "x"}}, "key is a judge, too"),
+        ({}, {"key": "judge"}, "key is a judge, too"),
         ({}, {"key": "number"}, "target is missing"),
     ],
 )
