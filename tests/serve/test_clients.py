@@ -192,8 +192,11 @@ def test_no_character_of_an_answer_ends_a_line_of_a_stream() -> None:
 
 
 def test_a_bug_is_an_error_of_the_same_form_without_its_words() -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a secret")
+
     with served() as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llm_council.serve.app.read_chat", lambda *_: [].remove("a secret"))
+        patch.setattr("llm_council.serve.app.read_chat", fail)
         reply = server.post("{}")
     assert reply.status_code == 500
     assert reply.json()["error"]["type"] == "server_error"
