@@ -270,7 +270,10 @@ class _Chunks:
                 self._fail(chunk, error)
                 continue
             self._running += 1
-            group.start_soon(self._run, chunk, share)
+            submitted = anyio.Event()
+            group.start_soon(self._run, chunk, share, submitted)
+            # In the order of the tasks: else later chunks could hold all workers while the first one is waited for.
+            await submitted.wait()
 
     async def take(self) -> CouncilResult[Any] | None:
         """Return the next result, once there is one; None after the last."""
@@ -308,12 +311,18 @@ class _Chunks:
             await self._wait()
         return share
 
-    async def _run(self, chunk: list[_Numbered], share: Share | None) -> None:
-        """Have a worker run a chunk, and another one if that is lost; whatever fails becomes results."""
+    async def _run(self, chunk: list[_Numbered], share: Share | None, submitted: anyio.Event) -> None:
+        """Have a worker run a chunk, and another one if that is lost; whatever fails becomes results.
+
+        Args:
+            chunk: the tasks.
+            share: its share of the budget.
+            submitted: set once the executor has the chunk, or it has failed.
+        """
         losses: list[str] = []
         name = next(self._names)
         try:
-            while (outcome := await self._send(name, chunk, share, losses)) is None:
+            while (outcome := await self._send(name, chunk, share, losses, submitted)) is None:
                 self._lose(chunk, share)
                 share = None
                 if len(losses) == MOST_STARTS:
@@ -323,11 +332,13 @@ class _Chunks:
         except Exception as error:  # noqa: BLE001 - of the worker, such as a council that cannot be made there
             self._lose(chunk, share)
             self._fail(chunk, _as_council_error(error))
+        finally:
+            submitted.set()
         self._running -= 1
         self._tell()
 
     async def _send(
-        self, name: str, chunk: list[_Numbered], share: Share | None, losses: list[str]
+        self, name: str, chunk: list[_Numbered], share: Share | None, losses: list[str], submitted: anyio.Event
     ) -> ChunkOutcome | None:
         """Have a worker run a chunk. If the worker is lost, return None and say in ``losses`` how."""
         request = attrs.evolve(
@@ -339,8 +350,8 @@ class _Chunks:
         )
         try:
             if self._broken:
-                return await self._in_own_process(request)
-            return await self._in_worker(self._executor, request)
+                return await self._in_own_process(request, submitted)
+            return await self._in_worker(self._executor, request, submitted)
         except Exception as error:
             if not _is_loss(error):
                 raise
@@ -348,9 +359,10 @@ class _Chunks:
             losses.append(f"{type(error).__name__}: {error}"[:_LONGEST_REASON])
             return None
 
-    async def _in_worker(self, executor: Executor, request: ChunkRequest) -> ChunkOutcome:
+    async def _in_worker(self, executor: Executor, request: ChunkRequest, submitted: anyio.Event) -> ChunkOutcome:
         # In a thread: an executor may run a task at once, or start a process first.
         future = await anyio.to_thread.run_sync(partial(executor.submit, run_chunk, request))
+        submitted.set()
         loop, done = loops.current(), anyio.Event()
         future.add_done_callback(lambda _: loop.call_soon(done.set))
         try:
@@ -363,11 +375,11 @@ class _Chunks:
             raise
         return future.result()
 
-    async def _in_own_process(self, request: ChunkRequest) -> ChunkOutcome:
+    async def _in_own_process(self, request: ChunkRequest, submitted: anyio.Event) -> ChunkOutcome:
         settings: Any = {name: getattr(self._executor, f"_{name}", None) for name in ("mp_context", "initializer")}
         pool = ProcessPoolExecutor(1, initargs=getattr(self._executor, "_initargs", ()), **settings)
         try:
-            return await self._in_worker(pool, request)
+            return await self._in_worker(pool, request, submitted)
         finally:
             pool.shutdown(wait=False)
 
