@@ -50,6 +50,11 @@ def dump(value: Any) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
+    # Most values are a vendor's JSON, which every record of a call holds: the types of JSON come first.
+    if kind is dict:
+        return {key if type(key) is str else str(dump(key)): dump(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [dump(item) for item in value]
     if isinstance(value, Enum):  # before the others: a StrEnum is a str, too
         return value.value
     if isinstance(value, float):
@@ -275,6 +280,8 @@ def _union_unstructure(kind: Any) -> Unstructure:
     tuples = [member for member in get_args(kind) if get_origin(member) is tuple]
 
     def unstructure(value: Any) -> Any:
+        if type(value) in _PLAIN:
+            return value
         if isinstance(value, tuple) and tuples:
             return _converter.unstructure(value, unstructure_as=tuples[0])
         name = type(value).__name__
