@@ -93,6 +93,8 @@ class LiveRun:
 class LiveCall:
     """One call of a run."""
 
+    __slots__ = ("_holders", "run")
+
     def __init__(self, run: LiveRun) -> None:
         self.run = run
         self._holders = 0  # two if a hedged call is held twice
@@ -119,17 +121,18 @@ def current_call() -> LiveCall | None:
     return _call.get()
 
 
-@contextmanager
-def entered_call() -> Iterator[None]:
-    """Count a call of the current run as long as the block lasts; does nothing outside a counted run."""
-    run = _run.get()
-    if run is None:
-        yield
-        return
-    run._count(calls=1)
-    token = _call.set(LiveCall(run))
-    try:
-        yield
-    finally:
-        _call.reset(token)
-        run._count(calls=-1)
+class entered_call:  # noqa: N801 - used like a function; a generator would cost each waiting call more memory
+    """Count a call of the current run within a ``with`` block; does nothing outside a counted run."""
+
+    __slots__ = ("_run", "_token")
+
+    def __enter__(self) -> None:
+        self._run = run = _run.get()
+        if run is not None:
+            run._count(calls=1)
+            self._token = _call.set(LiveCall(run))
+
+    def __exit__(self, *_: object) -> None:
+        if self._run is not None:
+            _call.reset(self._token)
+            self._run._count(calls=-1)

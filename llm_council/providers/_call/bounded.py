@@ -50,8 +50,11 @@ def time_left(request: GenerateRequest, total: float | None, deadline: float | N
         total: the provider's default, used when no limit is set.
         deadline: another limit, in seconds from now.
     """
-    limits = (deadline, request.timeout_seconds, call_context.current().left())
-    return min((limit for limit in limits if limit is not None), default=total)
+    left = call_context.current().left()
+    for limit in (deadline, request.timeout_seconds):
+        if limit is not None and (left is None or limit < left):
+            left = limit
+    return total if left is None else left
 
 
 def seconds_for(adapter: Any, request: GenerateRequest, deadline: float | None) -> float | None:

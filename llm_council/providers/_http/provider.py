@@ -200,8 +200,9 @@ class HttpProvider(ProviderAdapter):
             raise self._refusal(reply)
         decoded = await run_large(len(reply.body), partial(self._decode_body, asked, reply))
         response = await self._with_rest(decoded, asked, request)
-        restore = partial(self._restorer(request, asked).restore, response)
-        response = await run_large(len(response.text or ""), restore)
+        if request.structured_output is not None or request.tools:
+            restore = partial(self._restorer(request, asked).restore, response)
+            response = await run_large(len(response.text or ""), restore)
         if adjustments:
             return attrs.evolve(response, adjustments=adjustments + response.adjustments)
         return response
