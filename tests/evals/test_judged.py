@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_council import Council, CouncilConfig
-from llm_council.errors import AdapterFailed, ConfigurationError, InvalidOption, ServerFailed
+from llm_council.errors import AdapterFailed, ConfigurationError, InvalidOption, RequestRejected
 from llm_council.evals import EvalOptions, EvalReport, evaluate, plan_evaluation, replay
 from llm_council.evals.baselines import best_of_accuracy
 from llm_council.evals.journal import FILE
@@ -285,7 +285,7 @@ class Broken(Reader):
     def say(self, request: GenerateRequest) -> str:
         """Grade, or fail."""
         if "letter 1." in request.messages[-1].text:
-            raise ServerFailed("overloaded", status=529)
+            raise RequestRejected("this text is refused", status=400)
         return super().say(request)
 
 
