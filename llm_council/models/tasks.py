@@ -38,7 +38,7 @@ def _as_metadata(value: Any) -> dict[str, Any]:
 
 
 @strict_init
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Task:
     """One task of many. ``Task("What is 6 times 7?", id="q-17")``.
 
@@ -56,12 +56,12 @@ class Task:
         InvalidOption: a value is wrong; the message names it.
     """
 
-    task: str = attrs.field(validator=_text, kw_only=False)
-    id: str | None = attrs.field(default=None, converter=_as_id, validator=optional(_text))
-    subagent: str | None = attrs.field(default=None, validator=optional(string))
-    context: str | None = attrs.field(default=None, validator=optional(string))
-    files: tuple[Attachment, ...] = attrs.field(default=(), converter=_as_files)
-    metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=_as_metadata)
+    task: str = attrs.field(validator=_text)
+    id: str | None = attrs.field(default=None, converter=_as_id, validator=optional(_text), kw_only=True)
+    subagent: str | None = attrs.field(default=None, validator=optional(string), kw_only=True)
+    context: str | None = attrs.field(default=None, validator=optional(string), kw_only=True)
+    files: tuple[Attachment, ...] = attrs.field(default=(), converter=_as_files, kw_only=True)
+    metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=_as_metadata, kw_only=True)
 
     @classmethod
     def of(cls, given: object) -> Task:
