@@ -375,7 +375,7 @@ def test_providers_strategies_subagents_config_and_version(council: Council, mon
     assert {"advisor", "critic", "drafter", "planner", "researcher", "router", "synthesizer"} <= set(out.split())
     code, out, _ = council("strategies")
     assert {"poll", "rank", "synthesize"} <= {line.split()[0] for line in out.splitlines()[1:]}
-    assert council("version") == (0, "llm-council-sdk 0.1.0\n", "")
+    assert council("version") == (0, "llm-council-sdk 0.2.0\n", "")
     monkeypatch.setenv("LLM_COUNCIL_CHAIR", "the-chair")
     assert 'chair = "the-chair"' in council("config", "show")[1]
     assert "implementer" in council("subagents")[1]
