@@ -70,23 +70,19 @@ def version(clean: Clean) -> str:
     return printed
 
 
-def tracked(*suffixes: str) -> set[str]:
-    """Name the package's files in the tree that end in one of ``suffixes``."""
+def package_files() -> set[str]:
+    """Name the files of the package in the tree, without what Python and tools leave there."""
     return {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "llm_council").rglob("*")
-        if path.is_file() and path.suffix in suffixes and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts
     }
 
 
 def test_wheel_holds_every_module_and_data_file(wheel: zipfile.ZipFile) -> None:
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert shipped == tracked(".py", ".toml", ".json", ".jsonl", ".css") | {"llm_council/py.typed"}
-
-
-def test_no_file_of_the_package_has_a_suffix_that_is_not_shipped() -> None:
-    files = {path for path in (ROOT / "llm_council").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert {path.suffix for path in files} <= {".py", ".toml", ".json", ".jsonl", ".css", ".typed"}
+    assert shipped == package_files()
+    assert "llm_council/py.typed" in shipped
 
 
 def test_the_wheels_metadata_equals_pyproject(wheel: zipfile.ZipFile, declared: dict[str, Any], version: str) -> None:
@@ -102,7 +98,7 @@ def test_the_wheels_metadata_equals_pyproject(wheel: zipfile.ZipFile, declared: 
 def test_the_sdist_contains_all_that_its_build_needs(sdist: tarfile.TarFile, wheel: zipfile.ZipFile) -> None:
     held = {name.partition("/")[2] for name in sdist.getnames()}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} <= held
-    assert {"pyproject.toml", "setup.cfg", "README.md", "LICENSE"} <= held
+    assert {"pyproject.toml", "setup.cfg", "tox.ini", "README.md", "LICENSE", "tests/packaging/test_wheel.py"} <= held
 
 
 def test_installed_files_are_typed_and_complete(clean: Clean) -> None:
@@ -111,7 +107,7 @@ def test_installed_files_are_typed_and_complete(clean: Clean) -> None:
         "root = Path(str(files('llm_council')))\n"
         "print(json.dumps([path.relative_to(root.parent).as_posix() for path in root.rglob('*')]))"
     )
-    assert tracked(".toml", ".json", ".jsonl") | {"llm_council/py.typed"} <= set(found)
+    assert package_files() <= set(found)
 
 
 def test_every_module_imports_with_the_core_dependencies_only(clean: Clean) -> None:
