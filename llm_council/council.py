@@ -21,9 +21,6 @@ from llm_council._seats.attachments import find_empty, read_files
 from llm_council._seats.keywords import unknown_keyword
 from llm_council._seats.seating import Seating, origin_of_fault
 from llm_council._seats.sight import check_sizes, find_blind
-from llm_council.batch.concurrency import check_concurrency, default_concurrency
-from llm_council.batch.map import CouncilMap, RunTask, Tasks, check_tasks, map_tasks
-from llm_council.batch.shared_budget import SharedBudget, check_budget
 from llm_council.config import CouncilConfig, Seat
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import hide_password, redact
@@ -44,7 +41,9 @@ if TYPE_CHECKING:
     from llm_council._engine.history import History
     from llm_council._schema.typed import OutputType
     from llm_council.batch._chunks import CouncilSource
+    from llm_council.batch.map import CouncilMap, RunTask, Tasks
     from llm_council.batch.restart import Restart
+    from llm_council.batch.shared_budget import SharedBudget
     from llm_council.store import RunStore, Store
     from llm_council.strategies import Strategy
     from llm_council.subagents import Subagent
@@ -717,6 +716,10 @@ class Council(_runtime.Closeable):
             ConfigurationError: an argument or a setting is wrong; nothing was sent. Files, a history and a store are
                 opened when the first result is asked for.
         """
+        from llm_council.batch.concurrency import check_concurrency, default_concurrency
+        from llm_council.batch.map import check_tasks, map_tasks
+        from llm_council.batch.shared_budget import check_budget
+
         for name in unknown:
             places = {"pass it to the council, as in Council(..., {}=...)": inspect.signature(Council).parameters}
             raise unknown_keyword(
@@ -781,6 +784,8 @@ class Council(_runtime.Closeable):
         self, subagent: str | Subagent, options: _AllOptions, budget: Budget | None, account: Ledger | None = None
     ) -> RunTask:
         """Return the function that runs one task of a map."""
+        from llm_council.batch.shared_budget import SharedBudget
+
         plan = await self._prepared("task", subagent, options)
         self._store(options)  # one that cannot be opened is refused here
         shared = None
@@ -829,6 +834,8 @@ class Council(_runtime.Closeable):
         self, tasks: Sequence[Task], settings: Mapping[str, Any], concurrency: int, budget: Budget | None
     ) -> tuple[list[CouncilResult[Any]], dict[str, float]]:
         """Run a chunk of a map in a worker; return the results in order, and what they have spent."""
+        from llm_council.batch.map import map_tasks
+
         options = cast(_AllOptions, dict(settings))
         subagent: str | Subagent = settings["subagent"]
         del options["subagent"]  # type: ignore[typeddict-item]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
@@ -22,7 +22,6 @@ from llm_council.providers._anthropic import (
     decode_response,
     encode_request,
 )
-from llm_council.providers._anthropic.batch_jobs import AnthropicBatchJobs
 from llm_council.providers._anthropic.fit import fit
 from llm_council.providers._anthropic.request import ThinkingStyle
 from llm_council.providers._anthropic.sdk import SdkTransport, address_of, is_installed, version_in_body
@@ -30,6 +29,9 @@ from llm_council.providers._call.profiles import ModelProfile
 from llm_council.providers._http import account
 from llm_council.providers._http.provider import HttpProvider
 from llm_council.transports import HttpReply
+
+if TYPE_CHECKING:
+    from llm_council.providers._anthropic.batch_jobs import AnthropicBatchJobs
 
 __all__ = ["AnthropicProvider"]
 
@@ -130,6 +132,8 @@ class AnthropicProvider(HttpProvider):
 
     def batch_jobs(self) -> AnthropicBatchJobs | None:
         """Return Anthropic's message batches; None for the clients of clouds, which have none."""
+        from llm_council.providers._anthropic.batch_jobs import AnthropicBatchJobs
+
         return None if self._on_cloud else AnthropicBatchJobs(self)
 
     def _identity_extras(self) -> tuple[object, ...]:

@@ -76,9 +76,9 @@ from llm_council.providers._call.bounded import (
 )
 from llm_council.providers._call.files import kind_fault, size_fault
 from llm_council.providers._call.profiles import ModelProfile
-from llm_council.providers.batch_jobs import BatchJobs
 
 if TYPE_CHECKING:
+    from llm_council.providers.batch_jobs import BatchJobs
     from llm_council.transports import AsyncClient
 
 __all__ = [

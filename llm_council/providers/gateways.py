@@ -13,7 +13,7 @@ import tomllib
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -23,15 +23,15 @@ from llm_council._wire.responses import ResponsesOptions
 from llm_council.models._attrs import as_tuple
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.profiles import Api, ModelProfile, api_for_tools
-from llm_council.providers._mistral.batch_jobs import MistralBatchJobs
-from llm_council.providers.batch_jobs import BatchJobs
 from llm_council.providers.compatible import OpenAICompatibleProvider
+
+if TYPE_CHECKING:
+    from llm_council.providers.batch_jobs import BatchJobs
 
 __all__ = ["Gateway", "Row", "entry_points", "rows"]
 
 _MODULE = f"{__package__}.gateways"
 _SECTION = '[project.entry-points."llm_council.providers"]'
-_BATCH_JOBS = {"mistral": MistralBatchJobs}
 _OURS = re.compile(rf'^[\w-]+ = "{re.escape(_MODULE)}:')
 
 
@@ -113,8 +113,11 @@ class Gateway(OpenAICompatibleProvider):
 
     def batch_jobs(self) -> BatchJobs | None:
         """Return the gateway's batch jobs; None if it has none that are known here."""
-        wire = _BATCH_JOBS.get(self.ROW.batch_jobs or "")
-        return None if wire is None else wire(self)
+        if self.ROW.batch_jobs != "mistral":
+            return None
+        from llm_council.providers._mistral.batch_jobs import MistralBatchJobs
+
+        return MistralBatchJobs(self)
 
     def _api_for(self, request: GenerateRequest) -> Api:
         api = super()._api_for(request)

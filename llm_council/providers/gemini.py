@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from llm_council.errors import InvalidOption, ProviderError
@@ -13,13 +13,15 @@ from llm_council.models.reply import GenerateResponse
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.profiles import ModelProfile
 from llm_council.providers._google import GeminiOptions, GeminiStream, decode_error, decode_response, encode_request
-from llm_council.providers._google.batch_jobs import GeminiBatchJobs
 from llm_council.providers._google.reply import CONTINUATION
 from llm_council.providers._google.request import ThinkingStyle
 from llm_council.providers._http import account
 from llm_council.providers._http.continuation import Continuation
 from llm_council.providers._http.provider import HttpProvider
 from llm_council.transports import HttpReply
+
+if TYPE_CHECKING:
+    from llm_council.providers._google.batch_jobs import GeminiBatchJobs
 
 __all__ = ["GeminiProvider"]
 
@@ -70,6 +72,8 @@ class GeminiProvider(HttpProvider):
 
     def batch_jobs(self) -> GeminiBatchJobs | None:
         """Return the Gemini API's batch jobs. Schemas stand in the prompt there, beside JSON mode."""
+        from llm_council.providers._google.batch_jobs import GeminiBatchJobs
+
         return GeminiBatchJobs(self)
 
     def _identity_extras(self) -> tuple[object, ...]:

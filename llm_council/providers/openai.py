@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -12,8 +12,10 @@ from llm_council._wire.responses import ResponsesOptions
 from llm_council.errors import InvalidOption
 from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.profiles import Api, ModelProfile, api_for_tools, profile_for
-from llm_council.providers._openai.batch_jobs import OpenAIBatchJobs
 from llm_council.providers.compatible import OpenAICompatibleProvider
+
+if TYPE_CHECKING:
+    from llm_council.providers._openai.batch_jobs import OpenAIBatchJobs
 
 __all__ = ["OpenAIProvider"]
 
@@ -67,6 +69,8 @@ class OpenAIProvider(OpenAICompatibleProvider):
 
     def batch_jobs(self) -> OpenAIBatchJobs:
         """Return OpenAI's batch jobs."""
+        from llm_council.providers._openai.batch_jobs import OpenAIBatchJobs
+
         return OpenAIBatchJobs(self)
 
     def _identity_extras(self) -> tuple[object, ...]:
