@@ -8,9 +8,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ import pytest
 pytestmark = pytest.mark.packaging
 
 TASK = "Is 2027 a prime number?"
-ANSWER = json.dumps({"answer": "Yes.", "reasoning": "No prime up to 45 divides it. RIGHT, YES, FLAWLESS"})
 CONFIG = """
 [council]
 providers = ["house:3"]
@@ -46,43 +42,6 @@ for name in promises:
     getattr(TestApprove(), name)()
 print(len(promises))
 """
-
-
-class Vendor(ThreadingHTTPServer):
-    """Answers every question alike, but from the call ``held`` on, not before it is released."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.calls: list[dict[str, Any]] = []
-        self.held = 0
-        self.is_held, self.released = threading.Event(), threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-
-    def handle_error(self, *_: object) -> None:
-        """Say nothing of clients that were killed."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Vendor
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        self.server.calls.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-        if 0 < self.server.held <= len(self.server.calls):
-            self.server.is_held.set()
-            self.server.released.wait(60)
-        message = {"role": "assistant", "content": ANSWER}
-        body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
 
 
 class Reader:
@@ -113,16 +72,7 @@ class Reader:
 
 
 @pytest.fixture
-def vendor() -> Iterator[Vendor]:
-    with Vendor() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.released.set()
-        server.shutdown()
-
-
-@pytest.fixture
-def reader(tmp_path: Path, vendor: Vendor) -> Reader:
+def reader(tmp_path: Path, vendor: Any) -> Reader:
     return Reader(tmp_path, vendor.url)
 
 
@@ -141,7 +91,7 @@ def test_it_is_listed_with_the_table_of_the_configuration(reader: Reader) -> Non
     ],
 )
 def test_it_runs_from_the_command_line_and_from_a_table(
-    reader: Reader, vendor: Vendor, options: list[str], word: str
+    reader: Reader, vendor: Any, options: list[str], word: str
 ) -> None:
     result = json.loads(reader.run("council", "run", "--json", *options, TASK))
     assert (result["status"], result["output"]["answer"]) == ("completed", "Yes.")
@@ -149,7 +99,7 @@ def test_it_runs_from_the_command_line_and_from_a_table(
     assert sum(f"End with the word {word} if all of it holds" in json.dumps(call) for call in vendor.calls) == 6
 
 
-def test_a_killed_run_is_resumed_and_replayed_by_its_name(reader: Reader, vendor: Vendor) -> None:
+def test_a_killed_run_is_resumed_and_replayed_by_its_name(reader: Reader, vendor: Any) -> None:
     vendor.held = 5  # the second judgement
     process = reader.start("council", "run", "--json", "--strategy", "approve", TASK)
     assert vendor.is_held.wait(60)
