@@ -170,6 +170,7 @@ class TestBudget:
         assert {type(result.error) for result in results} == {errors.DeadlineExceeded}
         assert len(results) == 6
 
+    @pytest.mark.slow
     @given(
         limit=st.integers(1, 60),
         chunks=st.integers(1, 8),
@@ -258,6 +259,7 @@ def by_processes(tasks: list[str], **options: Any) -> list[CouncilResult[Any]]:
 
 
 class TestProcesses:
+    @pytest.mark.slow
     def test_a_killed_worker_costs_no_result_and_is_reported(self, folder: Path) -> None:
         tasks = [*names(5), "task-of-the-first-victim", *names(6)]
         results = by_processes(tasks, chunksize=4, budget=Budget(calls=100))

@@ -448,6 +448,7 @@ def test_what_ends_the_process_ends_the_map() -> None:
 kinds = st.sampled_from(["fine", "fails", "wrong", "unknown", "slow"])
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @examples(30)
 @given(st.lists(kinds, max_size=12), st.integers(1, 6), st.booleans(), st.booleans())

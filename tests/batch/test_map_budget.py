@@ -177,6 +177,7 @@ async def test_a_run_alone_is_tried_if_the_least_of_the_others_would_fit() -> No
         await shared.begin(lambda: estimate)
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @examples(12)
 @given(st.integers(1, 30), st.lists(st.integers(0, 6), max_size=12), st.integers(1, 6), st.integers(1, 4))

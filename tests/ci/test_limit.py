@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 LIMIT = Path(__file__).parents[2] / ".ci" / "limit.py"
 
 
@@ -18,6 +20,7 @@ def test_passes_on_the_exit_status_and_the_output() -> None:
     assert (done.returncode, done.stdout) == (3, "hello\n")
 
 
+@pytest.mark.slow
 def test_ends_the_command_and_its_children(tmp_path: Path) -> None:
     beat = tmp_path / "beat"
     child = f"import pathlib, time\nwhile True:\n    pathlib.Path({str(beat)!r}).touch(); time.sleep(0.05)"

@@ -176,6 +176,7 @@ def test_the_answer_is_printed_on_stdout_if_the_folder_was_removed_during_the_ru
     assert "cannot write folder/answer.json: No such file or directory" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stdout", [">/dev/full", ">&-", "| true"])
 def test_the_answer_is_printed_on_stderr_if_file_and_stdout_fail(stdout: str) -> None:
     script = (
@@ -394,6 +395,7 @@ def test_config_show_masks_keys(council: Council) -> None:
         assert "canary" not in out + err
 
 
+@pytest.mark.slow
 def test_doctor_reports_each_provider_and_exits_with_1_on_a_fault(council: Council, seat: ScriptedProvider) -> None:
     code, out, _ = council("doctor", "scripted")
     assert (code, "scripted  ok" in out) == (0, True)
@@ -405,6 +407,7 @@ def test_doctor_reports_each_provider_and_exits_with_1_on_a_fault(council: Counc
     assert (code, "FAULT" in out, "the key is wrong" in out) == (1, True, True)
 
 
+@pytest.mark.slow
 def test_doctor_finds_another_distribution_in_the_package_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

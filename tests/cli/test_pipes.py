@@ -229,6 +229,7 @@ with registry.overriding(scripted=seat):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirect", "status", "err"),
     [

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import parrot
 import parrot_wire as wire
+import pytest
 from hypothesis import given
 from strategies import examples, json_values, responses
 
@@ -60,6 +61,7 @@ def read(pieces: list[bytes]) -> Any:
     return join([*chunks, *stream.finish()])
 
 
+@pytest.mark.slow
 @examples(20)
 @given(responses())
 def test_a_stream_equals_the_whole_reply_wherever_it_is_cut(answer: GenerateResponse) -> None:

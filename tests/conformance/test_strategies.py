@@ -62,6 +62,7 @@ def kit(strategy: Strategy, schema: Any = None) -> StrategyConformance:
     return Kit()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("promise", PROMISES)
 @pytest.mark.parametrize("case", CASES)
 def test_a_built_in_strategy_keeps_every_promise(case: str, promise: str) -> None:

@@ -477,6 +477,7 @@ limits = st.builds(
 )
 
 
+@pytest.mark.slow
 @examples(200)
 @given(limits, steps)
 def test_no_order_of_calls_answers_tries_and_losses_overshoots(budget, steps):

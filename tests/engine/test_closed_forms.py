@@ -70,6 +70,7 @@ def correlated(accuracy: float, correlation: float, seats: int) -> Callable[[Ran
     return draw
 
 
+@pytest.mark.slow
 class TestPluralities:
     @pytest.mark.parametrize(("accuracy", "exact"), [(0.7, 0.83692), (0.4, 0.31744)])
     def test_a_majority_of_independent_seats(self, accuracy: float, exact: float) -> None:

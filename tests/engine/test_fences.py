@@ -5,6 +5,7 @@ import re
 import string
 
 import attrs
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import examples
@@ -160,6 +161,7 @@ def test_ten_thousand_texts_stay_within_their_fences() -> None:
         assert shown.endswith(f"\n{code} ]]]"), text
 
 
+@pytest.mark.slow
 @examples(300)
 @given(
     st.lists(

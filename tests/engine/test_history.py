@@ -150,6 +150,7 @@ class TestARun:
         assert json.loads(second.plan.history[0].answer) == value
         assert json.dumps(value) in text_of(provider.requests[-1])
 
+    @pytest.mark.slow
     @examples(100)
     @given(hostile, hostile)
     def test_an_earlier_answer_stays_in_its_fence(self, answer: str, other: str) -> None:

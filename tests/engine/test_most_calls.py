@@ -52,6 +52,7 @@ def erratic(chance: Random) -> ScriptedProvider:
     return ScriptedProvider(say)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", [None, SCHEMA], ids=["prose", "schema"])
 @pytest.mark.parametrize(
     "strategy",

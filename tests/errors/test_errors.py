@@ -75,6 +75,7 @@ def test_which_errors_are_retryable() -> None:
     assert not ServerFailed(retryable=False).retryable
 
 
+@pytest.mark.slow
 @examples(150)
 @given(strategies.errors())
 def test_every_error_pickles_and_copies_with_its_facts(error: CouncilError) -> None:

@@ -101,6 +101,7 @@ def promised_and_found(rounds: int) -> tuple[float, float]:
     return promised, fmean([kind == "pays" for kind in kinds])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drafts", [alike, one_mind])
 def test_a_council_that_gains_nothing_does_not_pay(drafts: Drafts) -> None:
     assert false_findings(drafts, 3, 60) == 0

@@ -171,6 +171,7 @@ def test_a_task_without_all_its_grades_is_not_done(judged: tuple[Path, EvalRepor
     assert replay(tmp_path).items == report.items - 1
 
 
+@pytest.mark.slow
 def test_choosing_by_another_grade_makes_a_noisy_judge_no_better_than_chance() -> None:
     council = Council([Writer("ann", 5, 0), Writer("bob", 5, 0)], config=CouncilConfig(seed="judged"))
     report = evaluate(council, letters(60), arms=["synthesize"], samples=5, judge=Reader(error=3))

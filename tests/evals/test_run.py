@@ -95,6 +95,7 @@ def test_a_replay_gives_the_report_and_needs_no_council(finished: tuple[Path, Ev
     assert report.answer in (folder / "report.md").read_text().replace("\\", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(3))
 def test_a_killed_evaluation_goes_on_and_pays_nothing_twice(
     finished: tuple[Path, EvalReport], tmp_path: Path, number: int
@@ -164,6 +165,7 @@ def test_a_limit_in_the_pilot_leaves_money_for_samples_at_equal_cost(tmp_path: P
     assert again == report
 
 
+@pytest.mark.slow
 def test_a_council_of_better_seats_that_err_apart_pays_against_its_best_seat() -> None:
     # One sample costs as much as the whole poll of cheap seats, so equal cost is a single draft.
     world = World(seed="pays", options=4)

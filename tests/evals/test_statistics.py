@@ -221,6 +221,7 @@ def coverage(items: int, accuracies: tuple[float, float], *, size: int, rounds: 
     return hits[0] / rounds, hits[1] / rounds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accuracies", [(0.7, 0.6), (0.95, 0.9)])
 @pytest.mark.parametrize(("items", "size"), [(30, 1), (100, 1), (100, 5)])
 def test_intervals_hold_the_truth_as_often_as_they_say(items: int, size: int, accuracies: tuple[float, float]) -> None:

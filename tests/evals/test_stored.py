@@ -56,6 +56,7 @@ def test_graded_runs_are_reported_on_without_a_call(stored: tuple[Council, Path,
     assert report.verdict("as it ran: revise").comparisons
 
 
+@pytest.mark.slow
 def test_stored_runs_never_pay_since_samples_at_equal_cost_are_unknown(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     # Wrong answers differ, so that the poll is far better than each of the seats.

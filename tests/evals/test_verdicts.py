@@ -243,6 +243,7 @@ def promised_and_found(
     return promised, fmean([arms["poll"].kind == "pays" for arms in found])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORLDS)
 def test_without_a_gain_nothing_pays(name: str) -> None:
     assert share_of_false_findings(WORLDS[name], 100, 30) <= 0.05

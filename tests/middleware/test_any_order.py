@@ -53,6 +53,7 @@ def stacked(order: list[str], provider: ProviderAdapter) -> ProviderAdapter:
     return provider
 
 
+@pytest.mark.slow
 @examples(20)
 @given(order=orders)
 async def test_nested_middleware_returns_the_answer_whole_and_streamed(order: list[str]) -> None:
@@ -81,6 +82,7 @@ async def test_nested_middleware_returns_the_answer_whole_and_streamed(order: li
     await stack.aclose()
 
 
+@pytest.mark.slow
 @examples(20)
 @given(order=orders)
 async def test_nested_middleware_raises_the_providers_own_error(order: list[str]) -> None:

@@ -92,6 +92,7 @@ async def test_calls_at_once_share_a_job_and_each_gets_its_own_answer(journal: P
         assert answer.extra["batch"]["job"] == "job-0"
 
 
+@pytest.mark.slow
 async def test_a_thousand_calls_with_three_in_a_hundred_failing_get_each_its_own_outcome(journal: Path) -> None:
     def answer(request: GenerateRequest) -> GenerateResponse | CouncilError:
         number = int(request.prompt or "0")
@@ -712,6 +713,7 @@ async def test_closing_keeps_the_calls_that_wait(journal: Path) -> None:
     assert texts(await outcomes(provider, ["b"])) == ["answer to b"]
 
 
+@pytest.mark.slow
 @examples(15)
 @given(
     prompts=st.lists(st.sampled_from("abcde"), min_size=1, max_size=12),

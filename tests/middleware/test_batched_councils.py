@@ -18,7 +18,7 @@ from llm_council.middleware import Batched
 from llm_council.models import GenerateRequest, GenerateResponse, Usage
 from llm_council.results import CouncilResult
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 DAY = Budget(deadline=86_400)
 

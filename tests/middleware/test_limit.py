@@ -143,6 +143,7 @@ def test_reported_tokens_replace_the_estimate() -> None:
     simulated(main)
 
 
+@pytest.mark.slow
 async def test_five_hundred_tasks_in_real_loops_never_exceed_the_concurrency() -> None:
     watched = Watched(lambda: 0.0, seconds=0.001)
     limit = Limit(watched, concurrency=8)

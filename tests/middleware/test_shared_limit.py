@@ -152,6 +152,7 @@ def test_two_processes_together_never_exceed_the_limit(redis: Redis) -> None:
     assert sum(granted) >= 24, "the limit is used: a place is lost only where both reach for the last one"
 
 
+@pytest.mark.slow
 async def test_a_call_waits_for_room_that_another_process_has_used(redis: Redis) -> None:
     options: dict[str, Any] = {"rate": "3/second", "shared": redis.url, "key": "house"}
     here, there = Limit(ScriptedProvider("a"), **options), Limit(ScriptedProvider("b"), clock=time.time, **options)

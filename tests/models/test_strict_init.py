@@ -127,6 +127,7 @@ def test_every_event_can_be_pickled(event: events.Event) -> None:
     assert repr(pickle.loads(pickle.dumps(event))) == repr(event)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [cls for cls in EVENTS if cls is not events.Event], ids=lambda cls: cls.__name__)
 def test_the_hypothesis_strategies_generate_every_event(cls: type) -> None:
     until_found = examples(1000, phases=[Phase.generate])

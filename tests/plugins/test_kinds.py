@@ -221,6 +221,7 @@ def test_the_shell_completes_commands_of_plugins_and_shows_no_error(install: Ins
 KINDS = {"providers": "provider", "middleware": "middleware", "commands": "command", "subagents": "subagent"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["import no_such_module", "raise SystemExit(3)", "bad = 3"])
 def test_a_broken_plugin_of_each_kind_is_shown_by_the_doctor_and_harms_nobody(
     install: Install, council: Command, seat: Any, source: str

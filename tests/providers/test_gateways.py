@@ -146,6 +146,7 @@ def test_choosing_seats_does_not_import_the_gateways(python):
     assert python(script).stderr == ""
 
 
+@pytest.mark.slow
 def test_the_module_is_a_command(python):
     script = """
         import runpy, sys

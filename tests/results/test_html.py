@@ -293,6 +293,7 @@ def height(card: str) -> int:
     return sum(-(-len(line) // 80) for line in re.sub(r"<[^>]+>", "", text).split("\n") if line.strip())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     ["Paris.", "word " * 4000, "line\n\n" * 500, "- item\n" * 300, "```\n" + "x = 1\n" * 200 + "```", "x" * 20_000],

@@ -80,6 +80,7 @@ def test_known_markup_attacks_are_escaped_everywhere() -> None:
 marks = st.text(alphabet="`~<>![]()#*_-+=|&\\:/.\n\r\t\x00\x1b aw1$@{}\u2028\u202e", max_size=60)
 
 
+@pytest.mark.slow
 @given(marks)
 def test_any_text_is_escaped_everywhere(text: str) -> None:
     assert_inert(everywhere(text).to_markdown())

@@ -208,6 +208,7 @@ def test_words_are_not_broken_in_the_middle(width: int) -> None:
     assert [word for word in shown.split() if word not in ("•", "▌")] == words * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -34,6 +34,7 @@ def test_every_module_can_be_imported(shown):
     assert shown["import"] == ["all"]
 
 
+@pytest.mark.slow
 def test_a_council_runs_over_http(shown):
     assert shown["http"] == [
         "blocking completed ['answer', 'reasoning']",

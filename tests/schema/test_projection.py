@@ -140,6 +140,7 @@ def without_nulls(value: Any, schema: dict[str, Any]) -> Any:
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_an_answer_comes_back_valid_and_equal(vendor: str) -> None:
     @given(cases())

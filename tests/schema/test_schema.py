@@ -323,6 +323,7 @@ def test_an_accepted_value_is_preferred() -> None:
         _schema.extract_json(broken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     [
@@ -486,6 +487,7 @@ def smallest(schema: Any, definitions: dict[str, Any]) -> Any:
     return {"string": "ab", "integer": 1, "number": 0.5, "boolean": True}[kinds[0]]
 
 
+@pytest.mark.slow
 @given(schemas)
 def test_an_answer_that_fits_the_projection_fits_the_original_schema(schema: dict[str, Any]) -> None:
     projection = _schema.project_strict(schema)

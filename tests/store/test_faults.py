@@ -174,6 +174,7 @@ def test_a_full_disk_becomes_a_warning(council: Council, path: Path, monkeypatch
     assert council.replay(stored_runs[0].run_id).success
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_becomes_a_warning(path: Path, python: Callable[..., Any]) -> None:
     script = """
         import resource, sys

@@ -519,6 +519,7 @@ def run(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_line_for_each_promise(tmp_path):
     here = {"cwd": Path(__file__).parent}
     done = run("llm_council.testing", "test_conformance:Dict", "--only", "returns", "--only", "answers", **here)

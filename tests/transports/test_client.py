@@ -109,6 +109,7 @@ async def test_a_gzip_body_is_decompressed(client, serve):
     assert server.connections == 1
 
 
+@pytest.mark.slow
 async def test_a_decompression_bomb_raises_reply_too_large(client, serve):
     server = serve(lambda wire: wire.answer(packed(bytes(40 * 2**20))), lambda wire: wire.keep_answering())
     with pytest.raises(httpx.DecodingError) as caught:

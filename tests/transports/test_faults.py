@@ -351,6 +351,7 @@ async def test_a_gzip_body_is_decompressed(transport, serve):
     assert server.connections == 1
 
 
+@pytest.mark.slow
 async def test_a_decompression_bomb_raises_reply_too_large(transport, serve):
     bomb = gzip.compress(bytes(64 * 2**20))
     server = serve(lambda wire: wire.answer(gzipped(bomb)), lambda wire: wire.keep_answering())

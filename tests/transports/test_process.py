@@ -350,6 +350,7 @@ PARENT = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGKILL, ""), (signal.SIGTERM, ""), (signal.SIGKILL, "sibling")])
 def test_the_end_of_the_parent_ends_the_whole_process_group(tmp_path, number, word):
     script = tmp_path / "parent.py"

@@ -58,6 +58,7 @@ def conversations(draw: st.DrawFn) -> list[Message]:
     return turns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_ids_are_legal_unique_and_name_their_results(vendor: str) -> None:
     @given(conversations())

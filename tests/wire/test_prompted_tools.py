@@ -142,6 +142,7 @@ def test_calls_and_results_are_turns_of_text():
 # What is heard.
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(NAMES, ARGUMENTS), min_size=1, max_size=3), st.sampled_from([None, "Let me see."]))
 def test_calls_written_as_text_are_parsed_again(asked, prose):
     calls = [ToolCall(id=f"x{at}", name=name, arguments=given) for at, (name, given) in enumerate(asked)]
@@ -220,6 +221,7 @@ def test_text_after_an_object_of_calls_streams_on(example):
     assert parser.finish() == []
 
 
+@pytest.mark.slow
 def test_a_long_answer_of_objects_that_are_no_calls_is_read_in_linear_time():
     answer = f"{CALL}\nno\n" * 20_000
     response = join(listen([answer]))
@@ -229,6 +231,7 @@ def test_a_long_answer_of_objects_that_are_no_calls_is_read_in_linear_time():
 NESTED = '{"a":' * 300 + "1" + "}" * 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [

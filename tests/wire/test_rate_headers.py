@@ -102,6 +102,7 @@ VALUES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=8))
 def test_whatever_the_headers_hold_the_rest_is_a_count_and_the_wait_is_finite(headers: dict[str, str]) -> None:
     for limit in remaining(headers, NOW):

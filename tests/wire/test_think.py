@@ -47,6 +47,7 @@ def test_thoughts_open_at_the_beginning_or_end_with_a_lone_tag(text: str, though
 pieces = st.lists(st.sampled_from(["<think>", "</think>", "<", "/", "think", ">", "a", " ", "\n"]), max_size=12)
 
 
+@pytest.mark.slow
 @examples(400)
 @given(pieces, st.lists(st.integers(0, 60), max_size=8))
 def test_the_cuts_do_not_matter(words: list[str], cuts: list[int]) -> None:

@@ -531,6 +531,7 @@ def answers(draw: st.DrawFn, dialect: str) -> GenerateResponse:
     )
 
 
+@pytest.mark.slow
 @each
 @examples(25)
 @given(data=st.data())
@@ -540,6 +541,7 @@ def test_a_reply_comes_back(dialect: str, data: st.DataObject) -> None:
     assert found == response
 
 
+@pytest.mark.slow
 @each
 @examples(25)
 @given(data=st.data())
@@ -571,6 +573,7 @@ junk = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @each
 @given(st.lists(junk, max_size=3), st.binary(max_size=20), st.integers(-15, 255), st.text(max_size=40))
 def test_no_junk(dialect: str, events: list[Any], noise: bytes, code: int, stderr: str) -> None:

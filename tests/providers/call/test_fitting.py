@@ -53,6 +53,7 @@ def changes_of(adjustments):
     return [(a.field, a.action) for a in adjustments]
 
 
+@pytest.mark.slow
 @given(strategies.requests(), strategies.capabilities(), st.sampled_from([None, *PROFILES]))
 def test_what_is_fitted_fits(request_, capabilities, profile):
     try:

@@ -123,6 +123,7 @@ class TestContinuation:
         assert response.extra.get("continuationToken") == token
         assert len(vendor.seen) == (1 if token is None else 2)
 
+    @pytest.mark.slow
     async def test_the_number_of_replies_is_bounded(
         self, at: GeminiProvider, vendor: Any, ask: GenerateRequest, streamed: bool
     ) -> None:

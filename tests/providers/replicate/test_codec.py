@@ -369,6 +369,7 @@ def test_a_recorded_prediction_is_decoded(row: dict[str, Any]) -> None:
         assert response.finish_reason == ("stop" if kind == "succeeded" else None)
 
 
+@pytest.mark.slow
 @needs_samples
 @named([row for row in ROWS if row["body_file"]])
 def test_a_recorded_stream_is_decoded_wherever_it_is_cut(row: dict[str, Any]) -> None:
