@@ -41,6 +41,7 @@ async def resume(
     ledger: Ledger | None = None,
     keeps: Callable[[CouncilResult[Any]], bool] | None = None,
     turn: AbstractAsyncContextManager[object] | None = None,
+    deltas: bool = False,
 ) -> CouncilResult[Any]:
     """Continue a run where its process left it. If the run already has an answer, its result is returned.
 
@@ -54,6 +55,7 @@ async def resume(
         ledger: the account of the run, within that of a map; None makes one.
         keeps: returns True for a stored result that is returned although it is no answer; None is for none.
         turn: entered while the store is opened, where many runs are resumed at once.
+        deltas: True to emit the words of the seats as they are written.
     """
     turn = turn or nullcontext()
     async with turn:
@@ -77,7 +79,14 @@ async def resume(
         plan = copy_with(plan, budget=budget)
     price = pricing.price_of(adapters)
     return await _engine.run_plan(
-        plan, adapters, price=price, journal=journal, strategy=strategy, output_type=output_type, ledger=ledger
+        plan,
+        adapters,
+        deltas=deltas,
+        price=price,
+        journal=journal,
+        strategy=strategy,
+        output_type=output_type,
+        ledger=ledger,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import click
 
@@ -89,11 +90,13 @@ def _store_options(command: F) -> F:
 @seat_options
 @_address_options(8642)
 @_store_options
-def serve(**flags: Any) -> int:
-    """Serve a council to programs that speak OpenAI's Chat Completions.
+@click.option("--no-page", is_flag=True, help="Serve programs alone, without the page for browsers.")
+def serve(*, no_page: bool, **flags: Any) -> int:
+    """Serve a council to programs that speak OpenAI's Chat Completions, and to people as a page.
 
     The models are "council" and "council/STRATEGY". The server listens on this machine alone, and prints an address
-    and a token for the client's base_url and api_key. Runs are stored unless --no-store is given.
+    and a token for the client's base_url and api_key, and the address of the page with the token in it. Runs are
+    stored unless --no-store is given.
     """
     server = _import("server", "serve")
     app = _import("app", "serve")
@@ -103,7 +106,11 @@ def serve(**flags: Any) -> int:
     hosts = server.hosts_of(serving, listening.getsockname()[1])
     _output.print_line(f"base_url  {_address(serving, listening)}/v1", indent=0)
     _output.print_line(f"api_key   {keys[0].secret}", indent=0)
-    server.serve(app.make_app(council, server.Access(keys), hosts, serving.grace), serving, listening)
+    page = None
+    if not no_page:
+        page = _import("page.site", "serve").Page.of_server(council, keys[0], serving, listening.getsockname()[1])
+        _output.print_line(f"page      {_address(serving, listening)}/?token={quote(keys[0].secret)}", indent=0)
+    server.serve(app.make_app(council, server.Access(keys), hosts, serving.grace, page), serving, listening)
     return 0
 
 

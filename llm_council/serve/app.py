@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
 import anyio
@@ -36,6 +36,7 @@ from llm_council.serve.chat import (
     word_chunk,
 )
 from llm_council.serve.guard import Guard, refuse
+from llm_council.serve.page.site import Page
 from llm_council.serve.words import FinalWords
 from llm_council.strategies import list_strategies
 
@@ -45,7 +46,9 @@ MOST_BYTES: Final = 32 * 2**20
 """The largest body of a request, in which files are base64."""
 
 
-def make_app(council: Council, access: Access, hosts: frozenset[str], grace: float = 30.0) -> Starlette:
+def make_app(
+    council: Council, access: Access, hosts: frozenset[str], grace: float = 30.0, page: Page | None = None
+) -> Starlette:
     """Return the application.
 
     Args:
@@ -53,6 +56,7 @@ def make_app(council: Council, access: Access, hosts: frozenset[str], grace: flo
         access: the keys.
         hosts: the values of ``Host`` that are ours, such as ``127.0.0.1:8642``.
         grace: seconds that a running stream has to end when the server is told to stop.
+        page: the page for browsers; None serves none.
     """
     built_in = [strategy.name for strategy in list_strategies()]
     models = names_of(list(dict.fromkeys([*built_in, *council.config.strategies])))
@@ -60,7 +64,8 @@ def make_app(council: Council, access: Access, hosts: frozenset[str], grace: flo
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         try:
-            yield
+            async with nullcontext() if page is None else page.runs.serving():
+                yield
         finally:
             with anyio.CancelScope(shield=True):
                 await council.aclose()
@@ -103,6 +108,7 @@ def make_app(council: Council, access: Access, hosts: frozenset[str], grace: flo
             Route("/v1/models", list_models),
             Route("/v1/models/{name:path}", one_model),
             Route("/v1/chat/completions", chat, methods=["POST"]),
+            *(() if page is None else page.routes()),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
         exception_handlers={

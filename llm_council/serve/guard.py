@@ -42,7 +42,9 @@ class Guard:
 
         async def with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+                own = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in own}  # the page has a policy of its own
+                message = {**message, "headers": [*own, *(one for one in _HEADERS if one[0] not in names)]}
             await send(message)
 
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
