@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -342,9 +343,7 @@ async def _read_form(request: Request) -> FormData:
             )
             return await parser.parse()
         if kind == "application/x-www-form-urlencoded":
-            body = b"".join([piece async for piece in pieces()])
-            from urllib.parse import parse_qsl
-
+            body = b"".join([piece async for piece in pieces()]).decode("utf-8", "replace")
             fields: list[tuple[str, str | UploadFile]] = []
             fields += parse_qsl(body, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
             return FormData(fields)
