@@ -50,6 +50,9 @@ PHASES: Final = {
 }
 """Titles of the phases."""
 
+FIRST: Final = (Phase.SYNTHESISE, Phase.REPAIR)
+"""Phases whose words become the answer: the page shows them above the others."""
+
 
 @attrs.define
 class Card:
@@ -161,8 +164,9 @@ class Board:
         return board
 
     def phases(self) -> Iterator[tuple[Phase, str, list[Card]]]:
-        """Yield each phase that has begun, with its title and its cards, in the order in which they began."""
-        found: dict[Phase, list[Card]] = {phase: [] for phase in self.begun}
+        """Yield each phase that has begun, with its title and its cards: the synthesis first, as it is the answer."""
+        order = sorted(self.begun, key=lambda phase: phase not in FIRST)
+        found: dict[Phase, list[Card]] = {phase: [] for phase in order}
         for card in self.cards:
             found.setdefault(card.phase, []).append(card)
         for phase, cards in found.items():
@@ -227,9 +231,8 @@ class Board:
         if isinstance(event, SeatReset):
             card.text = ""
             card.notes.append(f"begun again: {event.reason}")
-        else:
-            then = "" if event.retry_in is None else f"; asked again in {event.retry_in:.0f} s"
-            card.notes.append(f"{_words(event.error)}{then}")
+        elif event.retry_in is not None:  # the error of the last attempt is that of the call
+            card.notes.append(f"{_words(event.error)}; asked again in {event.retry_in:.1f} s")
         return [card]
 
     def _is_open(self, card: Card, event: TextDelta | SeatReset | AttemptFailed | SeatFinished) -> bool:

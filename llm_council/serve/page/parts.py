@@ -9,7 +9,7 @@ from llm_council.results import CouncilResult
 from llm_council.results._markup import Markup, markdown
 from llm_council.results.html import answer, deliberation, differences, votes_table
 from llm_council.results.plain import vote_line
-from llm_council.serve.page.board import PHASES, Board, Card
+from llm_council.serve.page.board import FIRST, PHASES, Board, Card
 from llm_council.serve.page.templating import render
 
 __all__ = ["board_part", "phase_part", "phase_title", "result_part", "result_values", "seat_card", "shown_words"]
@@ -38,7 +38,7 @@ def seat_card(card: Card) -> dict[str, Any]:
 def phase_part(phase: Phase) -> dict[str, Any]:
     """Return the message that a phase has begun. It changes nothing if the page shows the phase already."""
     html = render("parts/phase.html", phase=phase, title=phase_title(phase), cards=(), shown_words=shown_words)
-    return {"id": f"phase-{phase}", "into": "phases", "html": html, "keep": True}
+    return {"id": f"phase-{phase}", "into": "phases", "html": html, "keep": True, "first": phase in FIRST}
 
 
 def board_part(name: str, board: Board, run_id: str, csrf: str) -> dict[str, Any]:

@@ -21,13 +21,15 @@ on("words", ({ card, text }) => {
   if (follow) words.scrollTop = words.scrollHeight;
 });
 
-on("part", ({ id, into, html, keep }) => {
+on("part", ({ id, into, html, keep, first }) => {
   const old = document.getElementById(id);
   if (old !== null && keep) return;
   // Rendered by the server, which escapes everything; the page's policy runs nothing that could be in it.
   const made = document.createRange().createContextualFragment(html).firstElementChild;
   if (old === null) {
-    document.getElementById(into)?.append(made);
+    const box = document.getElementById(into);
+    if (first) box.prepend(made);
+    else box.append(made);
     return;
   }
   const focused = old.contains(document.activeElement) ? document.activeElement : null;
