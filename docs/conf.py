@@ -7,6 +7,7 @@ places of the files outside of this folder, is added here while the pages are re
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +15,13 @@ from sphinx.application import Sphinx
 
 import llm_council
 
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
 project = "llm_council"
 author = "the llm_council authors"
 release = version = llm_council.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+extensions = ["api_pages", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 source_suffix = {".md": "markdown"}
 root_doc = "index"
 exclude_patterns = ["_build"]
@@ -30,6 +33,13 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 
+# The attributes of a class stand in a list, and not as entries of their own.
+napoleon_use_ivar = True
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+# Annotations name classes shortly, and some short names exist twice.
+suppress_warnings = ["ref.python"]
+
 myst_heading_anchors = 4
 myst_enable_extensions = ["deflist", "fieldlist"]
 
@@ -38,6 +48,7 @@ NAVIGATION: Final = {
     "Guides": ("guides/*", "providers/*"),
     "Cookbook": ("cookbook/*",),
     "Reference": ("reference/*",),
+    "API": ("reference/api/*",),
     "Background": ("explanation/*",),
     "For the undecided": ("choosing/*",),
     "Operations": ("operations/*",),
