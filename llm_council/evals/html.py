@@ -12,7 +12,7 @@ from llm_council.evals.verdicts import VerdictKind
 from llm_council.results._markup import Markup, fold, tag
 from llm_council.results.html import page
 
-__all__ = ["html_report"]
+__all__ = ["html_report", "report_parts"]
 
 _KINDS = {VerdictKind.PAYS: "pays", VerdictKind.DOES_NOT_PAY: "not", VerdictKind.CANNOT_TELL: "open"}
 
@@ -23,10 +23,11 @@ def html_report(report: EvalReport) -> str:
         resources.files(package).joinpath(name).read_text(encoding="utf-8")
         for package, name in (("llm_council.results", "report.css"), ("llm_council.evals", "eval.css"))
     )
-    return page(f"Does a council pay on {report.name}?", style, *_parts(report))
+    return page(f"Does a council pay on {report.name}?", style, *report_parts(report))
 
 
-def _parts(report: EvalReport) -> Iterator[Markup]:
+def report_parts(report: EvalReport) -> Iterator[Markup]:
+    """Yield the parts of the report, from its title to what was run."""
     yield tag(
         "header",
         tag("p", "Evaluation", class_="role"),
