@@ -91,13 +91,20 @@ def _store_options(command: F) -> F:
 @_address_options(8642)
 @_store_options
 @click.option("--no-page", is_flag=True, help="Serve programs alone, without the page for browsers.")
-def serve(*, no_page: bool, **flags: Any) -> int:
+@click.option(
+    "--evaluations",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Show the reports that council eval wrote into this folder, and into the folders in it.",
+)
+def serve(*, no_page: bool, evaluations: Path | None, **flags: Any) -> int:
     """Serve a council to programs that speak OpenAI's Chat Completions, and to people as a page.
 
     The models are "council" and "council/STRATEGY". The server listens on this machine alone, and prints an address
     and a token for the client's base_url and api_key, and the address of the page with the token in it. Runs are
     stored unless --no-store is given.
     """
+    if no_page and evaluations is not None:
+        raise click.UsageError("--evaluations shows reports on the page: leave --no-page out")
     server = _import("server", "serve")
     app = _import("app", "serve")
     serving, keys = _serving(server, flags)
@@ -108,7 +115,8 @@ def serve(*, no_page: bool, **flags: Any) -> int:
     _output.print_line(f"api_key   {keys[0].secret}", indent=0)
     page = None
     if not no_page:
-        page = _import("page.site", "serve").Page.of_server(council, keys[0], serving, listening.getsockname()[1])
+        made = _import("page.site", "serve").Page.of_server
+        page = made(council, keys[0], serving, listening.getsockname()[1], evaluations)
         _output.print_line(f"page      {_address(serving, listening)}/?token={quote(keys[0].secret)}", indent=0)
     server.serve(app.make_app(council, server.Access(keys), hosts, serving.grace, page), serving, listening)
     return 0

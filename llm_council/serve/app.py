@@ -36,6 +36,7 @@ from llm_council.serve.chat import (
     word_chunk,
 )
 from llm_council.serve.guard import Guard, refuse
+from llm_council.serve.page.routes import page_routes
 from llm_council.serve.page.site import Page
 from llm_council.serve.words import FinalWords
 from llm_council.strategies import list_strategies
@@ -108,7 +109,7 @@ def make_app(
             Route("/v1/models", list_models),
             Route("/v1/models/{name:path}", one_model),
             Route("/v1/chat/completions", chat, methods=["POST"]),
-            *(() if page is None else page.routes()),
+            *(() if page is None else page_routes(page)),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
         exception_handlers={

@@ -61,7 +61,9 @@ class Served:
 
 
 @contextmanager
-def served(seats: dict[str, Any], store: Path | None = None, evaluations: Path | None = None, **config: Any) -> Iterator[Served]:
+def served(
+    seats: dict[str, Any], store: Path | None = None, evaluations: Path | None = None, **config: Any
+) -> Iterator[Served]:
     """Serve a council of seats on a free port."""
     settings = CouncilConfig(**{"strategy": "synthesize", **config})
     council = Council(list(seats.values()), config=settings, store=None if store is None else str(store))
@@ -69,8 +71,8 @@ def served(seats: dict[str, Any], store: Path | None = None, evaluations: Path |
     listening = bind(serving)
     port = listening.getsockname()[1]
     key = Key(name="owner", secret=TOKEN, per_minute=60_000)
-    page = Page.of_server(council, key, serving, port)
-    app = make_app(council, Access([key]), hosts_of(serving, port), 2.0, page, evaluations)
+    page = Page.of_server(council, key, serving, port, evaluations)
+    app = make_app(council, Access([key]), hosts_of(serving, port), 2.0, page)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

@@ -91,7 +91,7 @@ class Evaluations:
         return self._page.respond("evaluation.html", here="evaluations", title=report.name, content=content)
 
     def _files(self) -> list[Listed]:
-        """Return the files of the folder that may be reports, the latest first. Links out of the folder are left out."""
+        """Return the files of the folder that may be reports, the latest first, without links out of the folder."""
         try:
             top = self._folder.resolve(strict=True)
             paths = [*top.glob("*.json"), *top.glob("*/*.json")]

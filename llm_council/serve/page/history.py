@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import attrs
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from llm_council.results import CouncilResult
@@ -160,6 +160,7 @@ class History:
         get = self._page.get
         return [
             Route("/history", get(self.show_list)),
+            Route("/runs", _to_history),
             Route("/compare", get(self.compare_answers)),
             Route("/runs/{run}/compare", get(self.compare_drafts)),
             Route("/runs/{run}/download.html", get(self.download_html)),
@@ -329,6 +330,10 @@ class History:
         if stored.result is None:
             raise RequestRefused("that run has no result yet: wait for its end, or resume it", status=409)
         return CouncilResult.from_dict(stored.result)
+
+
+async def _to_history(_: Request) -> Response:
+    return RedirectResponse("/history", status_code=303)
 
 
 def _file(text: str, name: str, media_type: str) -> Response:

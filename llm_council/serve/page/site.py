@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -69,19 +70,25 @@ class Page:
         owner: the key whose token opens the page, and whose budget pays.
         session: who may use it.
         grace: seconds that runs have to end when the server stops.
+        evaluations: the folder of reports of evaluations; None shows none.
     """
 
-    def __init__(self, council: Council, owner: Key, session: Session, grace: float) -> None:
+    def __init__(
+        self, council: Council, owner: Key, session: Session, grace: float, evaluations: Path | None = None
+    ) -> None:
         self.council = council
         self.owner = owner
         self.session = session
+        self.evaluations = evaluations
         self.runs = Runs(council, owner, grace, session.csrf)
 
     @classmethod
-    def of_server(cls, council: Council, owner: Key, serving: Serving, port: int) -> Page:
+    def of_server(
+        cls, council: Council, owner: Key, serving: Serving, port: int, evaluations: Path | None = None
+    ) -> Page:
         """Return the page of a server that listens on a port."""
         is_secure = serving.scheme == "https" or serving.behind_proxy
-        return cls(council, owner, Session(owner, port=port, is_secure=is_secure), serving.grace)
+        return cls(council, owner, Session(owner, port=port, is_secure=is_secure), serving.grace, evaluations)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
@@ -160,7 +167,12 @@ class Page:
             is_known: False for a browser without the token, which sees no menu.
             **values: further variables of the template.
         """
-        shared = {"here": here, "is_known": is_known, "csrf": self.session.csrf}
+        shared = {
+            "here": here,
+            "is_known": is_known,
+            "has_evaluations": self.evaluations is not None,
+            "csrf": self.session.csrf,
+        }
         return respond(template, status, **shared, **values)
 
     # Ask
