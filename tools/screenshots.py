@@ -115,7 +115,7 @@ class Seat(ScriptedProvider):
             model=self._model,
             finish_reason=FinishReason.STOP,
             usage=Usage(input_tokens=420, output_tokens=tokens),
-            cost=Cost(usd=self._usd + tokens * 1e-5, source=CostSource.REPORTED),
+            cost=Cost(usd=self._usd + tokens * 1e-5, source=CostSource.REPORTED, complete=True),
         )
 
 
@@ -205,16 +205,15 @@ class Camera:
 
 
 def _photograph(folder: Path, widths: tuple[int, ...], *, to_look: bool) -> None:
-    sys.path.insert(0, str(ROOT / ".ci"))
-    from chromium import find
-
+    script = [sys.executable, str(ROOT / ".ci" / "chromium.py")]
+    chromium = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         reports = Path(temporary) / "reports"
         reports.mkdir()
         seats = _seats()
         with _served(seats, Path(temporary), reports if to_look else None) as url:
             browser = playwright.chromium.launch(
-                executable_path=find(), chromium_sandbox=os.geteuid() != 0, args=["--disable-gpu"]
+                executable_path=chromium, chromium_sandbox=os.geteuid() != 0, args=["--disable-gpu"]
             )
             tab = browser.new_page(viewport={"width": 1100, "height": 820})
             tab.goto(f"{url}/?token={TOKEN}")

@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from llm_council.models.deliberation import PhaseTiming
     from llm_council.results import CouncilResult, SeatReport
 
-__all__ = ["answer", "date", "differences", "facts", "outcomes", "page", "report", "title"]
+__all__ = [
+    "answer",
+    "date",
+    "differences",
+    "facts",
+    "outcomes",
+    "page",
+    "report",
+    "seats_table",
+    "timeline",
+    "title",
+]
 
 _TITLE = 140  # characters of the task that are its title
 _MODELS = 4  # models that are named at the top; the table of seats has all
@@ -124,9 +135,9 @@ def _parts(result: CouncilResult) -> Iterator[str]:
         yield _section("Reviews", *reviews)
     yield from _list("Problems", [f"{problem.path}: {problem.message}" for problem in result.problems])
     yield from _list("Warnings", list(result.warnings))
-    yield _section("Seats", _seats(result))
+    yield _section("Seats", seats_table(result))
     if result.phases:
-        yield _section("Time", _timeline(result.phases, result.duration))
+        yield _section("Time", timeline(result.phases, result.duration))
     follows = (", which goes on from ", tag("code", result.plan.follows)) if result.plan.follows else ()
     yield tag("footer", "Run ", tag("code", result.run_id), *follows, " · ", result.plan.strategy)
 
@@ -210,7 +221,7 @@ def _list(name: str, lines: list[str]) -> Iterator[Markup]:
         yield _section(name, tag("ul", *(tag("li", line, dir="auto") for line in lines), class_="notes"))
 
 
-def _timeline(phases: tuple[PhaseTiming, ...], duration: float) -> Markup:
+def timeline(phases: tuple[PhaseTiming, ...], duration: float) -> Markup:
     """Draw a bar for each phase; the scale is thousandths of the run."""
     whole = max([duration, *(phase.started + phase.elapsed for phase in phases)]) or 1.0
     rows = []
@@ -224,7 +235,8 @@ def _timeline(phases: tuple[PhaseTiming, ...], duration: float) -> Markup:
     return tag("table", *rows, class_="time")
 
 
-def _seats(result: CouncilResult) -> Markup:
+def seats_table(result: CouncilResult) -> Markup:
+    """Return a table of the seats: model, calls, time, tokens, and what became of each."""
     head = tag("tr", *(tag("th", column) for column in _COLUMNS))
     rows = (_seat(seat, outcome, is_chair=seat.name == result.chair) for seat, outcome in outcomes(result))
     return tag("table", tag("thead", head), tag("tbody", *rows), class_="seats")

@@ -172,6 +172,10 @@ class Board:
         for phase, cards in found.items():
             yield phase, PHASES.get(phase, str(phase)), cards
 
+    def draft_count(self) -> int:
+        """Return the number of finished drafts."""
+        return sum(card.phase == Phase.DRAFT and card.state == "done" for card in self.cards)
+
     def stop_writing(self) -> list[Card]:
         """Note that the run has ended, and return the cards of calls that were cut off."""
         cut = [card for card in self.cards if card.state == "writing"]

@@ -376,9 +376,9 @@ def _shown_answer(result: CouncilResult[Any]) -> Markup:
 
 def _shared(found: Differences) -> str:
     if not any(found.only.values()):
-        return "Every statement of each is in another one, too."
-    number = "One statement is" if found.shared == 1 else f"{found.shared or 'No'} statements are"
-    return f"{number} in all, in similar words. What only one says stands below it."
+        return "Each statement of one is in another one too, in similar words."
+    count = {0: "No statement is", 1: "One statement is"}.get(found.shared, f"{found.shared} statements are")
+    return f"{count} in all of them. Below each text: what it alone says. Similar words count as the same."
 
 
 def _place(answer: str, words: Sequence[str]) -> tuple[str, str, str] | None:

@@ -7,7 +7,7 @@ from typing import Any
 from llm_council.models import Phase
 from llm_council.results import CouncilResult
 from llm_council.results._markup import Markup, markdown
-from llm_council.results.html import answer, deliberation, differences, votes_table
+from llm_council.results.html import answer, deliberation, differences, seats_table, timeline, votes_table
 from llm_council.results.plain import vote_line
 from llm_council.serve.page.board import FIRST, PHASES, Board, Card
 from llm_council.serve.page.templating import render
@@ -72,5 +72,7 @@ def result_values(result: CouncilResult[Any] | None, error: str | None) -> dict[
         "votes": None if votes is None else votes_table(result),
         "deliberation": list(deliberation(result)),
         "differences": list(differences(result.drafts)) if len(result.drafts) > 1 else [],
-        "warnings": result.warnings,
+        "problems": [f"{problem.path}: {problem.message}" for problem in result.problems],
+        "seats": seats_table(result),
+        "time": timeline(result.phases, result.duration) if result.phases else None,
     }
