@@ -15,7 +15,7 @@ import attrs
 from llm_council.errors import CouncilError, InvalidOption
 from llm_council.errors._secrets import clean
 from llm_council.models._attrs import as_dict, as_tuple
-from llm_council.models.deliberation import Phase, Plan, Status
+from llm_council.models.deliberation import Phase, Plan, Ranking, Status
 from llm_council.models.reply import GenerateResponse
 from llm_council.models.votes import Agreement, Answer, Check, Dissent, Judgement, Round, Rung, Tally
 
@@ -30,6 +30,7 @@ __all__ = [
     "PartialOutput",
     "PhaseFinished",
     "PhaseStarted",
+    "Ranked",
     "RoundFinished",
     "RunFinished",
     "RunStarted",
@@ -235,6 +236,18 @@ class Tallied(Event):
 
 
 @attrs.frozen(kw_only=True)
+class Ranked(Event):
+    """The rankings of the reviewers were counted; not emitted if none could be read."""
+
+    type: ClassVar[Literal["Ranked"]] = "Ranked"
+
+    ranking: Ranking
+
+    def _summary(self) -> str:
+        return f"ranked: {', '.join(f'{seat} {self.ranking.points.get(seat, 0):g}' for seat in self.ranking.order)}"
+
+
+@attrs.frozen(kw_only=True)
 class RoundFinished(Event):
     """The seats have answered in a round of a strategy in which they may change their minds."""
 
@@ -332,6 +345,7 @@ AnyEvent: TypeAlias = (
     | PartialOutput
     | PhaseFinished
     | PhaseStarted
+    | Ranked
     | RoundFinished
     | RunFinished
     | RunStarted

@@ -24,6 +24,7 @@ from llm_council.models import (
     Judgement,
     Phase,
     Plan,
+    Ranking,
     Round,
     Rung,
     SeatSpec,
@@ -142,6 +143,9 @@ LINES = {
     "3.0 s: degraded: a is missing": events.Degraded(run_id="r", at=3.0, reason="a is missing", seats=("a",)),
     "3.0 s: tallied: 391 2, 390 1": events.Tallied(
         run_id="r", at=3.0, tally=Tally(winner="391", points={"391": 2.0, "390": 1.0})
+    ),
+    "3.0 s: ranked: b 2, a 1": events.Ranked(
+        run_id="r", at=3.0, ranking=Ranking(order=["b", "a"], points={"a": 1.0, "b": 2.0})
     ),
     "3.0 s: round 1: a 391, b 390": events.RoundFinished(
         run_id="r",

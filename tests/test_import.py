@@ -15,6 +15,7 @@ import llm_council
 PUBLIC = """
 AttemptFailed Degraded PhaseFinished PhaseStarted RunFinished RunOptions RunStarted SeatFinished SeatReset SeatStarted
 Abstained Attachment Checked CouncilMap CouncilMapper Judged PartialOutput RoundFinished RungFinished Tallied TextDelta
+Ranked
 AdapterFailed ApiError Budget ConfigurationError Council CouncilConfig CouncilError CouncilResult CouncilStream
 DeadlineExceeded DoctorResult Event GenerateChunk GenerateRequest GenerateResponse InvalidOutput Limits Message Plan
 ProviderAdapter ProviderCapabilities ProviderError ProviderInfo QuorumLost ReasoningConfig RetryPolicy RunError

@@ -21,6 +21,7 @@ from llm_council._engine.ranking import read_ranking, tally, tie_order
 from llm_council._engine.state import CallDeadline, RunState
 from llm_council._schema import drop_thinking
 from llm_council.errors import BudgetExceeded, ContextTooLong, CouncilError, DeadlineExceeded, QuorumLost, RunError
+from llm_council.events import Ranked
 from llm_council.models import Critique, Draft, GenerateRequest, GenerateResponse, Phase, Plan
 from llm_council.models._attrs import copy_with
 
@@ -324,6 +325,9 @@ async def critique(
         state.close(phase)
     drafted = tie_order(plan, [draft.seat for draft in state.successful_drafts()])
     state.ranking = tally([review.ranking for review in state.critiques.values()], drafted)
+    if any(state.ranking.points.values()):
+        timing = state.timings[phase]
+        state.emit(Ranked, at=timing.started + timing.elapsed, ranking=state.ranking)
     _missing_reviews(state, decided=enough is not None and enough())
     _unread_rankings(state, phase)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import html
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -286,3 +289,61 @@ def test_old_runs_are_forgotten(browse: Callable[..., Any], monkeypatch: pytest.
         runs.append(browser.ask())
         browser.end_of(runs[-1])
     assert [f"/runs/{run.run_id}" for run in browser.page.runs.remembered()] == runs[-1:]
+
+
+def test_the_ranking_comes_before_the_answer_is_written(browse: Callable[..., Any]) -> None:
+    # A reviewer's labels begin after those of the seats before it.
+    reviews = {"ann": "RANKING: A", "bob": "RANKING: D", "cy": "RANKING: G > H"}
+    scripts = {name: {"script": {**SCRIPT, "critique": review}} for name, review in reviews.items()}
+    browser = browse(**scripts)
+    browser.open()
+    run = browser.ask(strategy="synthesize")
+    ids = [data["id"] for _, kind, data in browser.events(run) if kind == "part" and "as the reviewers" in data["html"]]
+    order = [data.get("id") for _, _, data in browser.events(run)]
+    assert ids[0] == "votes"
+    assert order.index("votes") < order.index("phase-synthesise")
+
+
+START = """
+import sys
+from llm_council.cli import main
+from llm_council.providers import registry
+from llm_council.testing.fakes import ScriptedProvider
+
+delay = {"draft": 0.0, "critique": 0.0, "synthesise": float("inf")}
+with registry.overriding(**{name: ScriptedProvider("x", name=name, delay=delay) for name in ("ann", "bob")}):
+    main()
+"""
+
+
+def test_the_run_of_a_killed_server_is_ended_by_the_button(browse: Callable[..., Any], tmp_path: Path) -> None:
+    import httpx
+
+    (tmp_path / "start.py").write_text(START)
+    store = str(tmp_path / "runs.db")
+    folders = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(tmp_path))
+    command = [sys.executable, str(tmp_path / "start.py"), "serve", "-p", "ann,bob", "--port", "0", "--store", store]
+    with subprocess.Popen(command, env={**os.environ, **folders}, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            lines = [server.stdout.readline().split() for _ in range(3)]
+            assert [name for name, _ in lines] == ["base_url", "api_key", "page"]
+            address, _, query = lines[2][1].partition("/?")
+            with httpx.Client(base_url=address, trust_env=False, timeout=30, follow_redirects=True) as client:
+                form = client.get(f"/?{query}").text
+                csrf = form.partition('name="csrf" value="')[2].partition('"')[0]
+                data = {"csrf": csrf, "task": "Hi", "seat": ["ann", "bob"], "strategy": "synthesize"}
+                run = client.post("/runs", data=data).url.path
+                with client.stream("GET", f"{run}/events") as events:
+                    assert any("phase-synthesise" in line for line in events.iter_lines())
+                    server.kill()
+        finally:
+            server.kill()
+    browser = browse(config=CouncilConfig(store=store), ann={"script": SCRIPT}, bob={"script": SCRIPT})
+    browser.open()
+    page = browser.get(run)
+    assert "was cut off" in page
+    assert f'action="{run}/resume"' in page
+    assert browser.send(f"{run}/resume").status_code == 303
+    assert "The <strong>final</strong> answer." in browser.end_of(run)
+    assert all(seat.asked("draft") == [] for seat in browser.seats.values())

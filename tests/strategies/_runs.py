@@ -322,6 +322,7 @@ def events() -> SearchStrategy[ev.Event]:
         st.builds(
             ev.Tallied, tally=tallies(), agreement=maybe(agreements()), dissent=st.lists(dissents(), max_size=1), **base
         ),
+        st.builds(ev.Ranked, ranking=rankings(), **base),
         st.builds(ev.RoundFinished, round=rounds(), **base),
         st.builds(ev.RungFinished, rung=rungs(), **base),
         st.builds(ev.Judged, judgement=judgements(), **base),

@@ -15,6 +15,7 @@ from llm_council.events import (
     Degraded,
     Judged,
     PhaseStarted,
+    Ranked,
     RoundFinished,
     RunFinished,
     RungFinished,
@@ -25,7 +26,7 @@ from llm_council.events import (
     Tallied,
     TextDelta,
 )
-from llm_council.models import Agreement, Dissent, Phase, Plan, Tally
+from llm_council.models import Agreement, Dissent, Phase, Plan, Ranking, Tally
 from llm_council.results import CouncilResult
 from llm_council.results._markup import Markup
 
@@ -108,6 +109,7 @@ class Board:
         cards: the calls, in the order in which they began.
         begun: the phases that have begun, in order.
         tally: the count of the answers.
+        ranking: the order in which reviewers put the drafts.
         agreement: how far the seats agree.
         dissent: answers that did not win.
         remarks: what the reader should know: what was judged, checked, or is missing.
@@ -125,6 +127,7 @@ class Board:
     cards: list[Card] = attrs.field(factory=list)
     begun: list[Phase] = attrs.field(factory=list)
     tally: Tally | None = None
+    ranking: Ranking = Ranking()
     agreement: Agreement | None = None
     dissent: tuple[Dissent, ...] = ()
     remarks: list[str] = attrs.field(factory=list)
@@ -143,7 +146,7 @@ class Board:
         """Return the board of a run that has ended, from its result: drafts, reviews, and seats that failed."""
         board = cls(plan=result.plan, status=str(result.status), elapsed=result.duration)
         board.tally, board.agreement, board.dissent = result.tally, result.agreement, result.dissent
-        board.remarks = list(result.warnings)
+        board.ranking, board.remarks = result.ranking, list(result.warnings)
         board.usd, board.is_usd_complete = result.cost.usd or 0.0, result.cost.complete
         board.tokens = result.usage.total_tokens or 0
         models = {seat.name: seat.model for seat in result.seats}
@@ -162,6 +165,11 @@ class Board:
             card.error, card.elapsed = _words(report.error), report.elapsed
             board.cards.append(card)
         return board
+
+    @property
+    def show_ranking(self) -> bool:
+        """True if there are points that no count of answers shows."""
+        return any(self.ranking.points.values()) and (self.tally is None or not self.tally.points)
 
     def phases(self) -> Iterator[tuple[Phase, str, list[Card]]]:
         """Yield each phase that has begun, with its title and its cards: the synthesis first, as it is the answer."""
@@ -200,6 +208,9 @@ class Board:
                 return self._take_call(event)
             case Tallied():
                 self.tally, self.agreement, self.dissent = event.tally, event.agreement, event.dissent
+                return ["votes"]
+            case Ranked():
+                self.ranking = event.ranking
                 return ["votes"]
             case Judged() | Checked() | Degraded() | RoundFinished() | RungFinished():
                 self.remarks.append(event._summary())

@@ -129,7 +129,7 @@ class PageRun:
         self.board.status = str(result.status) if result is not None else status
         if result is not None:
             self.board.tally, self.board.agreement, self.board.dissent = result.tally, result.agreement, result.dissent
-            self.board.elapsed = result.duration
+            self.board.ranking, self.board.elapsed = result.ranking, result.duration
             self.board.usd, self.board.is_usd_complete = result.cost.usd or 0.0, result.cost.complete
         self.board.has_answer = result is not None and result.success
         self.board.can_resume = self._is_stored and self.board.status in RESUMABLE
