@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 pytestmark = pytest.mark.packaging
 
@@ -110,7 +111,7 @@ def test_installed_files_are_typed_and_complete(clean: Clean) -> None:
     assert package_files() <= set(found)
 
 
-def test_every_module_imports_with_the_core_dependencies_only(clean: Clean) -> None:
+def test_every_module_imports_with_the_core_dependencies_only(clean: Clean, declared: dict[str, Any]) -> None:
     """A module that needs an extra raises a typed error, or an ImportError for a package of that extra."""
     refused = clean.python(
         "import importlib, json, pkgutil, llm_council\n"
@@ -127,7 +128,10 @@ def test_every_module_imports_with_the_core_dependencies_only(clean: Clean) -> N
     assert refused.pop("llm_council.evals._inspect_models") == "inspect_ai"
     # A server is started by a command, which says what is missing.
     served = {name: why for name, why in refused.items() if name.startswith("llm_council.serve.")}
-    assert set(served.values()) <= {"mcp", "sse_starlette", "starlette", "uvicorn"}
+    extras = declared["optional-dependencies"]
+    assert set(served.values()) <= {
+        Requirement(text).name.replace("-", "_").lower() for text in [*extras["serve"], *extras["mcp"]]
+    }
     refused = {name: why for name, why in refused.items() if name not in served}
     assert "psycopg" in refused.pop("llm_council.store._postgres")
     assert {name for name in refused if not name.startswith("llm_council.testing.")} == set()
