@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 ELSEWHERE = {"dask.md": pytest.mark.dask, "ray.md": pytest.mark.ray}
 """Pages whose blocks run in another environment, because they need what it installs."""
+PROGRAMS = [page for page in PAGES if page.parent.name == "cookbook"]
+"""Pages whose blocks are files and commands: ``test_cookbook.py`` runs them."""
 
 
 def run_python(example: Example) -> None:
@@ -145,7 +147,11 @@ PARSERS = [
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=ELSEWHERE.get(page.name, ()), id=page.relative_to(ROOT).as_posix()) for page in PAGES],
+    [
+        pytest.param(page, marks=ELSEWHERE.get(page.name, ()), id=page.relative_to(ROOT).as_posix())
+        for page in PAGES
+        if page not in PROGRAMS
+    ],
 )
 def test_page(page: Path, request: pytest.FixtureRequest, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request.getfixturevalue("offline_workers" if page.name in ELSEWHERE else "offline")
