@@ -229,7 +229,7 @@ def timeline(phases: tuple[PhaseTiming, ...], duration: float) -> Markup:
         # At least 4 thousandths: a bar of a fraction of a pixel would not be seen.
         start, length = 1000 * phase.started / whole, max(4.0, 1000 * phase.elapsed / whole)
         bar = tag("rect", x=f"{min(start, 996):.0f}", y="0", width=f"{length:.0f}", height="14", rx="3")
-        drawing = tag("svg", bar, viewBox="0 0 1000 14", preserveAspectRatio="none", role="img")
+        drawing = tag("svg", bar, viewBox="0 0 1000 14", preserveAspectRatio="none", aria_hidden="true")
         seconds = f"{phase.elapsed:.1f} s"
         rows.append(tag("tr", tag("th", str(phase.phase)), tag("td", drawing), tag("td", seconds, class_="number")))
     return tag("table", *rows, class_="time")

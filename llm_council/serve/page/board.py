@@ -35,6 +35,9 @@ __all__ = ["MOST_WORDS", "PHASES", "Board", "Card", "Change", "Words"]
 MOST_WORDS: Final = 200_000
 """Characters of one answer that are shown while it is written. The whole answer is in the result."""
 
+MOST_TEXT: Final = 2 * 2**20
+"""Characters of all answers of a run that are shown while it goes on."""
+
 MOST_CARDS: Final = 400
 """Calls whose answers are shown while a run goes on; a run may make thousands."""
 
@@ -140,6 +143,7 @@ class Board:
     has_answer: bool = False
     can_resume: bool = False
     _models: dict[str, str | None] = attrs.field(factory=dict)
+    _length: int = 0  # characters of all cards
 
     @classmethod
     def of_result(cls, result: CouncilResult[Any]) -> Board:
@@ -233,22 +237,47 @@ class Board:
             self._count(event)
             if not open_cards:
                 return ["facts"]
-            _finish(open_cards[0], event)
+            self._finish(open_cards[0], event)
             return [open_cards[0], "facts"]
         # A seat that writes several answers at once does not say which one its words belong to: they come at the end.
         if len(open_cards) != 1:
             return []
         (card,) = open_cards
         if isinstance(event, TextDelta):
-            text = event.text[: MOST_WORDS - len(card.text)]
+            text = event.text[: self._room(card)]
             card.text += text
+            self._length += len(text)
             return [Words(card, text)] if text else []
         if isinstance(event, SeatReset):
+            self._length -= len(card.text)
             card.text = ""
             card.notes.append(f"begun again: {event.reason}")
         elif event.retry_in is not None:  # the error of the last attempt is that of the call
             card.notes.append(f"{_words(event.error)}; asked again in {event.retry_in:.1f} s")
         return [card]
+
+    def _room(self, card: Card) -> int:
+        """Return how many characters may be added to a card."""
+        return max(0, min(MOST_WORDS - len(card.text), MOST_TEXT - self._length))
+
+    def _finish(self, card: Card, event: SeatFinished) -> None:
+        card.elapsed = event.elapsed
+        if event.error is not None:
+            card.state, card.error = "failed", _words(event.error)
+            return
+        card.state = "done"
+        response = event.response
+        if response is None:
+            return
+        self._length -= len(card.text)
+        whole, card.text = response.text or card.text, ""
+        card.text = whole[: self._room(card)]
+        self._length += len(card.text)
+        if len(card.text) < len(whole):
+            card.notes.append("The rest of this answer is too long for the page.")
+        card.model = response.model or card.model
+        card.usd = None if response.cost is None else response.cost.usd
+        card.tokens = None if response.usage is None else response.usage.total_tokens
 
     def _is_open(self, card: Card, event: TextDelta | SeatReset | AttemptFailed | SeatFinished) -> bool:
         return card.state == "writing" and card.phase == event.phase and card.seat == event.seat
@@ -266,20 +295,6 @@ class Board:
             self.is_usd_complete = False
         if response.usage is not None:
             self.tokens += response.usage.total_tokens or 0
-
-
-def _finish(card: Card, event: SeatFinished) -> None:
-    card.elapsed = event.elapsed
-    if event.error is not None:
-        card.state, card.error = "failed", _words(event.error)
-        return
-    card.state = "done"
-    response = event.response
-    if response is not None:
-        card.text = response.text or card.text
-        card.model = response.model or card.model
-        card.usd = None if response.cost is None else response.cost.usd
-        card.tokens = None if response.usage is None else response.usage.total_tokens
 
 
 def _words(error: CouncilError) -> str:

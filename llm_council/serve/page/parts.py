@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, Final
 
 from llm_council.models import Phase
 from llm_council.results import CouncilResult
-from llm_council.results._markup import Markup, markdown
+from llm_council.results._markup import Markup, markdown, tag, value
 from llm_council.results.html import answer, deliberation, differences, seats_table, timeline, votes_table
 from llm_council.results.plain import vote_line
 from llm_council.serve.page.board import FIRST, PHASES, Board, Card
 from llm_council.serve.page.templating import render
 
 __all__ = ["board_part", "phase_part", "phase_title", "result_part", "result_values", "seat_card", "shown_words"]
+
+_MOST_JSON: Final = 64_000  # characters that are shown as a list of terms
 
 
 def phase_title(phase: Phase) -> str:
@@ -25,8 +28,18 @@ def shown_words(card: Card) -> Markup | str:
     if card.state != "done":
         return card.text
     if card.html is None:
-        card.html = markdown(card.text)
+        card.html = _rendered(card.text)
     return card.html
+
+
+def _rendered(text: str) -> Markup:
+    """Return an answer as inert markup: a JSON object as a list of terms, other text as Markdown."""
+    if text.lstrip().startswith("{") and len(text) <= _MOST_JSON:
+        try:
+            return tag("div", value(json.loads(text)), class_="md")
+        except (ValueError, RecursionError):
+            pass
+    return markdown(text)
 
 
 def seat_card(card: Card) -> dict[str, Any]:

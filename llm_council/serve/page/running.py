@@ -9,6 +9,8 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import anyio
@@ -37,6 +39,9 @@ MOST_ENDED: Final = 50
 
 REMEMBERED: Final = 3600.0
 """Seconds after which a run that has ended is forgotten."""
+
+RECENT: Final = 60.0
+"""Seconds after the end of a run in which its messages are kept for browsers that connect again."""
 
 MOST_LOG: Final = 4 * 2**20
 """Characters of messages that are kept for browsers that connect again; others load the page anew."""
@@ -122,8 +127,10 @@ class PageRun:
                 case name:
                     self._write("part", board_part(name, self.board, self.run_id, self._csrf))
 
-    def end(self, result: CouncilResult[Any] | None, error: str | None = None, status: str = "failed") -> None:
+    async def end(self, result: CouncilResult[Any] | None, error: str | None = None, status: str = "failed") -> None:
         """Note how the run ended."""
+        # Comparing and rendering long drafts may take a second, in which other requests must be answered.
+        shown = await anyio.to_thread.run_sync(partial(result_part, result, error))
         self.ended = time.monotonic()
         self.result, self.error = result, error
         self.board.status = str(result.status) if result is not None else status
@@ -137,7 +144,7 @@ class PageRun:
             self._write("part", seat_card(card))
         for name in ("facts", "votes", "after"):
             self._write("part", board_part(name, self.board, self.run_id, self._csrf))
-        self._write("part", result_part(result, error))
+        self._write("part", shown)
         self._write("say", {"text": f"The run has ended: {self.board.status}"})
         self._write("end", {})
 
@@ -145,7 +152,8 @@ class PageRun:
         """Yield the messages after the one of a number, as they come, until the end of the run."""
         while True:
             changed = self._changed
-            if self._log and after + 1 < self._log[0].number:
+            first = self._log[0].number if self._log else self._last + 1
+            if after + 1 < first:
                 yield Message(self._last, "reload", "{}")
                 return
             for message in [one for one in self._log if one.number > after]:
@@ -158,6 +166,11 @@ class PageRun:
                 return
             if after >= self._last:
                 await changed.wait()
+
+    def forget_messages(self) -> None:
+        """Forget the messages of a run that has ended. Browsers that have not had them load the page."""
+        self._log.clear()
+        self._size = 0
 
     def _write(self, kind: str, data: dict[str, Any]) -> None:
         self._last += 1
@@ -315,18 +328,18 @@ class Runs:
             if run is None:
                 raise RequestRefused("the run has an answer already: reload its page", status=409)
             if kept:
-                run.end(kept[0])
+                await run.end(kept[0])
             else:
-                run.end(None, "The run was cancelled.", status="cancelled")
+                await run.end(None, "The run was cancelled.", status="cancelled")
         except CouncilError as error:
             if run is None:  # raised where the run was to start
                 raise
-            run.end(None, redact(f"{type(error).__name__}: {error}"))
+            await run.end(None, redact(f"{type(error).__name__}: {error}"))
         except Exception:
             if run is None:
                 raise
             _logger.exception("the run %s failed", run.run_id)
-            run.end(None, "The server failed: its log says how.")
+            await run.end(None, "The server failed: its log says how.")
         finally:
             self._owner.settle(limit, _cost(kept))
             await self._close(council)
@@ -348,13 +361,12 @@ class Runs:
     def _forget(self) -> None:
         """Forget runs that ended long ago, and the oldest of too many."""
         now = time.monotonic()
-        ended = sorted(
-            (run for run in self._runs.values() if run.ended is not None),
-            key=lambda run: run.ended or 0.0,
-            reverse=True,
-        )
-        for place, run in enumerate(ended):
-            if place >= MOST_ENDED or now - (run.ended or 0.0) > REMEMBERED:
+        ended = [(run.ended, run) for run in self._runs.values() if run.ended is not None]
+        ended.sort(key=itemgetter(0), reverse=True)
+        for place, (at, run) in enumerate(ended):
+            if now - at > RECENT:
+                run.forget_messages()
+            if place >= MOST_ENDED or now - at > REMEMBERED:
                 del self._runs[run.run_id]
 
 

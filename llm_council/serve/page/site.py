@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
+from anyio import to_thread
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -227,7 +228,9 @@ class Page:
         run_id = request.path_params["run"]
         run = self.runs.find(run_id)
         if run is not None:
-            return self._run(run.run_id, run.board, run.result, run.error, is_live=run.ended is None, after=run.last)
+            if run.ended is None:  # at once: it must not show more than its last message
+                return self._run(run.run_id, run.board, None, None, is_live=True, after=run.last)
+            return await to_thread.run_sync(self._run, run.run_id, run.board, run.result, run.error)
         stored = await self.stored(run_id)
         if stored.info.run_id != run_id:
             return RedirectResponse(f"/runs/{stored.info.run_id}", status_code=303)
@@ -235,7 +238,7 @@ class Page:
             result: CouncilResult[Any] = CouncilResult.from_dict(stored.result)
             board = Board.of_result(result)
             board.has_answer, board.can_resume = result.success, stored.info.status in RESUMABLE
-            return self._run(run_id, board, result, None)
+            return await to_thread.run_sync(self._run, run_id, board, result, None)
         board = Board(plan=stored.plan, status=stored.info.status, calls=stored.info.answered)
         board.can_resume = stored.info.status in RESUMABLE
         error = None
