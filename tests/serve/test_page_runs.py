@@ -15,6 +15,7 @@ import pytest
 
 from llm_council import CouncilConfig
 from llm_council.errors import ServerFailed
+from llm_council.models import Budget, Cost, GenerateResponse
 from llm_council.store import Store
 
 pytestmark = pytest.mark.serve
@@ -136,8 +137,6 @@ def test_a_wrong_field_is_named_and_the_form_keeps_what_was_written(browser: Any
 def test_limits_of_the_form_can_lower_those_of_the_configuration_and_not_raise_the_money(
     browse: Callable[..., Any],
 ) -> None:
-    from llm_council.models import Budget
-
     browser = browse(config=CouncilConfig(budget=Budget(usd=0.5)))
     browser.open()
     run = browser.ask(usd="9", deadline="20")
@@ -238,6 +237,33 @@ def test_a_stored_run_that_a_stopping_server_cut_off_is_resumed_by_a_button(
     assert all(seat.asked("draft") == [] for seat in second.seats.values())
     (stored,) = Store(tmp_path / "runs.db").runs_sync()
     assert stored.status == "completed"
+
+
+def test_a_run_that_nobody_watches_ends_although_the_server_is_told_to_stop(
+    browse: Callable[..., Any], tmp_path: Path
+) -> None:
+    slow = {"script": SCRIPT, "delay": 0.2}
+    browser = browse(config=CouncilConfig(store=str(tmp_path / "runs.db")), grace=20.0, ann=slow, bob=slow)
+    browser.open()
+    browser.ask(strategy="synthesize")
+    browser.stop()
+    (stored,) = Store(tmp_path / "runs.db").runs_sync()
+    assert stored.status == "completed"
+
+
+def test_what_a_run_costs_counts_for_the_key_of_the_owner(browse: Callable[..., Any]) -> None:
+    cost = Cost(usd=0.75, source="reported", complete=True)
+    browser = browse(ann={"script": GenerateResponse(text="x", cost=cost)})
+    browser.open()
+    browser.page.owner.usd = 1.0
+    run = browser.ask(strategy="single", usd="0.9")
+    browser.end_of(run)
+    assert browser.page.runs.find(run.rpartition("/")[2]).plan.budget.usd == 0.9
+    assert (browser.page.owner.spent, browser.page.owner.reserved) == (0.75, 0.0)
+    browser.end_of(browser.ask(strategy="single"))
+    reply = browser.send("/runs", task="Once more", seat=["ann"])
+    assert reply.status_code == 429
+    assert "it is spent" in reply.text
 
 
 def test_a_stored_run_is_shown_after_a_restart_and_can_be_followed_up(

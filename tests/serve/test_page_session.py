@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +101,32 @@ def test_pages_load_nothing_from_elsewhere_and_run_no_inline_script(browser: Any
         assert " style=" not in reply.text
         assert "<script>" not in reply.text
         assert "//" not in reply.text.replace("<!doctype", "")
+
+
+def test_the_command_prints_the_address_of_the_page_unless_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from llm_council.cli import main
+    from llm_council.providers import registry
+    from llm_council.serve import server
+    from llm_council.testing.fakes import ScriptedProvider
+
+    served: list[Any] = []
+    monkeypatch.setattr(server, "serve", lambda app, serving, listening: (served.append(app), listening.close()))
+    monkeypatch.setenv("LLM_COUNCIL_SERVE_TOKEN", TOKEN)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with registry.overriding(ann=ScriptedProvider("x", name="ann")):
+        for flag, has_page in ((), True), (("--no-page",), False):
+            command = ["council", "serve", "-p", "ann", "--port", "0", "--no-store", *flag]
+            monkeypatch.setattr(sys, "argv", command)
+            with pytest.raises(SystemExit) as exit_:
+                main()
+            assert not exit_.value.code
+            assert (f"/?token={TOKEN}" in capsys.readouterr().out) is has_page
+            paths = [getattr(route, "path", "") for route in served.pop().routes]
+            assert ("/runs" in paths) is has_page
+            assert "/v1/chat/completions" in paths
 
 
 def test_style_and_scripts_are_served(browser: Any) -> None:

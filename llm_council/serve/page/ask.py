@@ -55,7 +55,7 @@ class Form:
 
     @classmethod
     def of_plan(cls, plan: Plan, council: Council) -> Form:
-        """Return the form that would ask the same again. Files are left out: a plan does not hold their bytes."""
+        """Return the form that would ask the same again. Of its files, there are the names alone, not the bytes."""
         here = {(spec.name, spec.provider) for spec in council._seating.specs}
         others = [seat for seat in plan.seats if (seat.name, seat.provider) not in here]
         return cls(
@@ -65,6 +65,7 @@ class Form:
             seats=tuple(seat.name for seat in plan.seats if (seat.name, seat.provider) in here),
             further=", ".join(f"{seat.provider}/{seat.model}" if seat.model else seat.provider for seat in others),
             context=plan.context or "",
+            files=plan.files,
         )
 
 

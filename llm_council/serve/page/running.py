@@ -22,7 +22,7 @@ from llm_council.council import Council
 from llm_council.errors import CouncilError
 from llm_council.errors._secrets import redact
 from llm_council.events import AnyEvent, Event, RunStarted, listening
-from llm_council.models import Phase, Plan
+from llm_council.models import Budget, Phase, Plan
 from llm_council.results import CouncilResult
 from llm_council.serve.access import Key
 from llm_council.serve.chat import RequestRefused
@@ -237,12 +237,16 @@ class Runs:
             council: the council, or one with other seats.
             task: the task.
             subagent: the role.
-            options: options of ``Council.stream``, with a ``budget`` that has the reserved sum.
+            options: options of ``Council.stream``, with a ``budget``.
 
         Raises:
             CouncilError: nothing was sent: an option is wrong, a provider is not ready, or there are too many runs.
         """
+        self._check_room()
         kept: list[CouncilResult[Any]] = []
+        budget: Budget = options["budget"]
+        reserved = self._owner.reserve(budget.usd)
+        options = {**options, "budget": attrs.evolve(budget, usd=reserved)}
 
         async def events() -> Events:
             async with council.stream(task, subagent, **options) as stream:
@@ -250,8 +254,7 @@ class Runs:
                     yield event
             kept.append(stream.result)
 
-        budget = options.get("budget")
-        return await self._start(events, kept, None if budget is None else budget.usd, council)
+        return await self._start(events, kept, reserved, council)
 
     async def resume(self, run_id: str) -> PageRun:
         """Continue a stored run that was interrupted, cancelled or failed.
@@ -289,8 +292,18 @@ class Runs:
         return await self._start(events, kept, None, council)
 
     async def _start(
-        self, events: Callable[[], Events], kept: list[CouncilResult[Any]], limit: float | None, council: Council
+        self, events: Callable[[], Events], kept: list[CouncilResult[Any]], reserved: float | None, council: Council
     ) -> PageRun:
+        group = self._check_room()
+        run: PageRun = await group.start(self._follow, events, kept, reserved, council)
+        return run
+
+    def _check_room(self) -> TaskGroup:
+        """Return where runs go on.
+
+        Raises:
+            RequestRefused: no more may go on.
+        """
         self._forget()
         if self._group is None:
             raise RequestRefused("the server is stopping: ask when it has started again", status=503)
@@ -298,14 +311,13 @@ class Runs:
             raise RequestRefused(
                 f"{MOST_RUNNING} runs go on already: wait until one has ended, or cancel one", status=429
             )
-        run: PageRun = await self._group.start(self._follow, events, kept, limit, council)
-        return run
+        return self._group
 
     async def _follow(
         self,
         events: Callable[[], Events],
         kept: list[CouncilResult[Any]],
-        limit: float | None,
+        reserved: float | None,
         council: Council,
         *,
         task_status: TaskStatus[PageRun],
@@ -341,7 +353,7 @@ class Runs:
             _logger.exception("the run %s failed", run.run_id)
             await run.end(None, "The server failed: its log says how.")
         finally:
-            self._owner.settle(limit, _cost(kept))
+            self._owner.settle(reserved, _cost(kept))
             await self._close(council)
             self._one_ended.set()
             self._one_ended = anyio.Event()

@@ -68,7 +68,10 @@ source.addEventListener("open", () => {
 source.addEventListener("error", () => {
   if (ended) return;
   say.dataset.lost = "yes";
-  say.textContent = "The connection is lost. The run goes on in the server; this page connects again by itself.";
+  say.textContent =
+    source.readyState === EventSource.CLOSED
+      ? "The server does not know this run any more. Load the page again."
+      : "The connection is lost. This page connects again by itself, and shows what it has missed.";
 });
 
 const shownAt = performance.now();
