@@ -1,4 +1,4 @@
-"""Make the pictures of the documentation: the page of ``council serve``, and a run on the terminal.
+"""Make the pictures of the page of ``council serve`` for the documentation; terminal_picture.py makes those of a run.
 
     python tools/screenshots.py                 # writes docs/images/
     python tools/screenshots.py --look FOLDER   # every page, in three widths, light and dark, to look at
@@ -252,49 +252,6 @@ def _photograph(folder: Path, widths: tuple[int, ...], *, to_look: bool) -> None
             browser.close()
 
 
-_TERMINAL = """
-import sys
-sys.path.insert(0, {tools!r})
-from screenshots import CHAIR, TASK, _open, _seats
-from llm_council.cli import main
-from llm_council.providers import registry
-seats = _seats()
-_open(seats)
-sys.argv = ["council", "run", "-p", ",".join(seats), "--chair", CHAIR, TASK]
-with registry.overriding(seats):
-    main()
-"""
-
-
-def _terminal(path: Path) -> None:
-    """Draw what ``council run`` prints as SVG."""
-    from rich.console import Console
-    from rich.text import Text
-
-    done = subprocess.run(
-        [sys.executable, "-c", _TERMINAL.format(tools=str(Path(__file__).parent))],
-        env={**os.environ, "FORCE_COLOR": "1", "COLUMNS": "96", "TERM": "xterm-256color"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    with Path(os.devnull).open("w") as nowhere:
-        console = Console(record=True, width=96, file=nowhere, force_terminal=True)
-        console.print(Text(f'$ council run -p {",".join(MODELS)} --chair {CHAIR} "{TASK}"'), soft_wrap=False)
-        console.print(Text.from_ansi(done.stderr.rstrip() + "\n" + done.stdout.rstrip()))
-        svg = console.export_svg(title="council run")
-    # The fonts of the template lie on a server elsewhere: a picture of the documentation loads nothing.
-    path.write_text("".join(part for part in _without_fonts(svg)), encoding="utf-8")
-
-
-def _without_fonts(svg: str) -> Iterator[str]:
-    before, *faces = svg.split("@font-face {")
-    yield before
-    for face in faces:
-        yield face.partition("}")[2]
-
-
 def main() -> int:
     """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -303,11 +260,9 @@ def main() -> int:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         _photograph(folder, (360, 1100, 1400), to_look=True)
-        _terminal(folder / "terminal.svg")
         return 0
     IMAGES.mkdir(parents=True, exist_ok=True)
     _photograph(IMAGES, (1100,), to_look=False)
-    _terminal(IMAGES / "terminal.svg")
     return 0
 
 
