@@ -21,7 +21,14 @@ project = "llm_council"
 author = "the llm_council authors"
 release = version = llm_council.__version__
 
-extensions = ["api_pages", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+extensions = [
+    "api_pages",
+    "reference_tables",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+]
 source_suffix = {".md": "markdown"}
 root_doc = "index"
 exclude_patterns = ["_build"]

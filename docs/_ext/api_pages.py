@@ -61,7 +61,7 @@ def directive(module: str, name: str) -> str:
     # autodoc shows the docstring of a constant's type where the constant has none in this module.
     described = ModuleAnalyzer.for_module(module).find_attr_docs().get(("", name))
     lines = described or [f"The value is ``{value!r:.200}``."]
-    return "\n".join([f".. data:: {module}.{name}", "", *(f"   {line}" for line in lines)]) + "\n"
+    return "\n".join([f".. data:: {name}", "", *(f"   {line}" for line in lines)]) + "\n"
 
 
 def page(package: str, modules: dict[str, list[str]]) -> str:
