@@ -35,7 +35,7 @@ _TAGS = {
     *("p", "br", "hr", "h3", "h4", "h5", "h6", "em", "strong", "s", "code", "pre", "blockquote", "ul", "ol", "li"),
     *("table", "thead", "tbody", "tr", "th", "td"),
 }
-_ATTRIBUTES = {"ol": {"start"}, "th": {"align"}, "td": {"align"}}
+_ATTRIBUTES = {"table": {"tabindex"}, "ol": {"start"}, "th": {"align"}, "td": {"align"}}
 
 _ENTITY = re.compile(r"&(?:#[xX][0-9a-fA-F]{1,6}|#[0-9]{1,7}|[A-Za-z][A-Za-z0-9]{1,31});")
 _LANGUAGE = re.compile(r"[\w+#.\-]{0,30}")
@@ -59,6 +59,8 @@ def markdown_to_html(text: str) -> str:
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"
+        if token.type == "table_open":  # a wide one is scrolled, with the keyboard too
+            token.attrs["tabindex"] = "0"
         style = token.attrs.pop("style", None)
         if isinstance(style, str):  # a cell's alignment; a strict policy of the page blocks style attributes
             token.attrs["align"] = style.removeprefix("text-align:")

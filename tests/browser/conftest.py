@@ -21,6 +21,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    # A name of somebody else that leads to this machine, as in an attack by DNS rebinding.
+    "--host-resolver-rules=MAP evil.test 127.0.0.1",
 )
 
 

@@ -22,6 +22,38 @@ from llm_council.testing.fakes import ScriptedProvider
 
 TOKEN = "a-token-of-some-length"
 
+DRAFTS = {
+    "ann": "Use **Postgres**: one queue table with SKIP LOCKED.",
+    "bob": "Use Redis streams. They are fast enough for this.",
+    "cy": "Use RabbitMQ, since it routes and retries for you.",
+}
+REVIEW = "RANKING: A > B > C\nA is the simplest of them."
+ANSWER = "Start with *Postgres*, and move to RabbitMQ when one server is not enough."
+
+
+def script(draft: str) -> dict[str, Any]:
+    """Return the replies of a seat in each phase."""
+    return {"draft": draft, "critique": REVIEW, "synthesise": ANSWER, "*": REVIEW}
+
+
+def scripted() -> dict[str, Any]:
+    """Return three seats that draft, and a chair."""
+    return {name: ScriptedProvider(script(text), name=name) for name, text in {**DRAFTS, "zoe": ANSWER}.items()}
+
+
+def ask(page: Any, server: Served, task: str = "Which queue fits?") -> None:
+    """Open the page, fill the form and send it."""
+    page.goto(server.door)
+    page.get_by_label("Task").fill(task)
+    page.get_by_role("button", name="Ask").click()
+    page.wait_for_url("**/runs/*")
+
+
+def open_gates(server: Served) -> None:
+    """Let the seats write to the end."""
+    for seat in server.seats.values():
+        seat.gate.set()
+
 
 class Gated(ScriptedProvider):
     """Writes the first half of each draft, and the second one when the test opens its gate."""
@@ -38,6 +70,11 @@ class Gated(ScriptedProvider):
                     await anyio.sleep(0.005)
             place += 1
             yield chunk
+
+
+def gated() -> dict[str, Any]:
+    """Return three seats that stop in the middle of their drafts, and a chair."""
+    return {name: Gated(script(text), name=name) for name, text in {**DRAFTS, "zoe": ANSWER}.items()}
 
 
 @attrs.define
@@ -65,7 +102,7 @@ def served(
     seats: dict[str, Any], store: Path | None = None, evaluations: Path | None = None, **config: Any
 ) -> Iterator[Served]:
     """Serve a council of seats on a free port."""
-    settings = CouncilConfig(**{"strategy": "synthesize", **config})
+    settings = CouncilConfig(**{"strategy": "synthesize", "chair": "zoe" if "zoe" in seats else None, **config})
     council = Council(list(seats.values()), config=settings, store=None if store is None else str(store))
     serving = Serving(port=0)
     listening = bind(serving)

@@ -153,7 +153,7 @@ def test_markdown_becomes_html() -> None:
     assert markdown_to_html(text).replace("\n", "") == (
         "<h3>Title</h3><p>A <strong>bold</strong> and <code>code</code>.</p>"
         '<ol start="3"><li>three</li><li>four</li></ol>'
-        '<table><thead><tr><th>a</th><th align="right">b</th></tr></thead>'
+        '<table tabindex="0"><thead><tr><th>a</th><th align="right">b</th></tr></thead>'
         '<tbody><tr><td>c</td><td align="right">d</td></tr></tbody></table>'
         "<pre><code>x = 1</code></pre>"
     )
