@@ -45,7 +45,7 @@ PAGE = {
 }
 ATTRIBUTES = {
     *("lang", "charset", "http-equiv", "content", "name", "class", "dir", "viewbox", "preserveaspectratio", "role"),
-    *("x", "y", "width", "height", "rx", "data-label", "align", "start"),
+    *("x", "y", "width", "height", "rx", "data-label", "align", "start", "tabindex"),
 }
 ACTIVE_ELEMENTS = {"a", "img", "script", "iframe", "link", "base", "form", "input"}
 BIDIRECTIONAL = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -98,7 +98,7 @@ def plain_terminal(text: str, width: int = 80) -> str:
 def assert_harmless(text: str) -> None:
     page = Fragment(markdown_to_html(text))
     assert set(page.elements) <= ALLOWED
-    assert {name for name, _ in page.attributes} <= {"start", "align"}
+    assert {name for name, _ in page.attributes} <= {"start", "align", "tabindex"}
     assert not page.others
     shown = plain_terminal(text)
     assert not [c for c in page.text + shown if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t"]
