@@ -13,6 +13,8 @@ import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the environment browser installs it")
 
+sync_api.expect.set_options(timeout=20_000)  # milliseconds; a busy machine takes seconds to draw a page
+
 FLAGS = (
     "--disable-gpu",
     "--disable-quic",

@@ -30,7 +30,7 @@ def card_of(page: Any, seat: str) -> Any:
 
 
 def status_is(page: Any, status: str) -> None:
-    expect(page.locator("#facts .status")).to_have_text(status, timeout=20_000)
+    expect(page.locator("#facts .status")).to_have_text(status)
 
 
 def test_words_of_three_seats_are_seen_while_they_are_written(council: Served, open_page: Callable[..., Any]) -> None:
@@ -208,7 +208,7 @@ def test_all_can_be_read_without_javascript(council: Served, open_page: Callable
     expect(page.locator("#facts .status")).to_have_text("running")
     open_gates(council)
     # The page loads itself anew while the run goes on.
-    expect(page.locator("#facts .status")).to_have_text("completed", timeout=20_000)
+    expect(page.locator("#facts .status")).to_have_text("completed")
     expect(page.locator("#result .answer")).to_contain_text("Start with Postgres")
     for text in DRAFTS.values():
         expect(page.locator("#phase-draft")).to_contain_text(text.replace("**", ""))

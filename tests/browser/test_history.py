@@ -70,7 +70,7 @@ def test_answers_and_drafts_are_compared(tmp_path: Path, open_page: Callable[...
     with served(scripted(), tmp_path / "runs.db") as server:
         for task in ("The first", "The second"):
             ask(page, server, task)
-            expect(page.locator("#facts .status")).to_have_text("completed", timeout=20_000)
+            expect(page.locator("#facts .status")).to_have_text("completed")
         page.get_by_role("link", name="Compare the drafts").click()
         columns = page.locator(".column")
         expect(columns).to_have_count(2)
@@ -94,7 +94,7 @@ def test_a_run_is_downloaded(tmp_path: Path, open_page: Callable[..., Any]) -> N
     page = watched.page
     with served(scripted(), tmp_path / "runs.db") as server:
         ask(page, server)
-        expect(page.locator("#facts .status")).to_have_text("completed", timeout=20_000)
+        expect(page.locator("#facts .status")).to_have_text("completed")
         run_id = page.url.rpartition("/")[2]
         saved = {}
         for name, suffix in (("Download as HTML", "html"), ("Download as JSON", "json")):
