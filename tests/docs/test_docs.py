@@ -17,6 +17,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def check_console(example: Example) -> None:
         _, prompt, command = line.partition("$ ")
         words = shlex.split(command, comments=True) if prompt else []
         if words[:1] == ["council"]:
-            parse(cli, words[1:])
+            with suppress(click.exceptions.Exit):  # of --help
+                parse(cli, words[1:])
 
 
 def parse(command: click.Command, words: list[str]) -> None:

@@ -24,8 +24,10 @@ on("words", ({ card, text }) => {
 on("part", ({ id, into, html, keep, first }) => {
   const old = document.getElementById(id);
   if (old !== null && keep) return;
-  // Rendered by the server, which escapes everything; the page's policy runs nothing that could be in it.
-  const made = document.createRange().createContextualFragment(html).firstElementChild;
+  // Rendered by the server, which escapes everything. A template starts no script, and the page's policy runs none.
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  const made = template.content.firstElementChild;
   if (old === null) {
     const box = document.getElementById(into);
     if (first) box.prepend(made);
