@@ -17,7 +17,7 @@ from typing import Any
 import loopback
 import table
 
-GROUPS = ("starts", "calls", "wrappers", "streams", "councils", "paces", "maps", "peer", "soak")
+GROUPS = ("starts", "served", "calls", "wrappers", "streams", "councils", "paces", "maps", "peer", "soak")
 LIMIT = 900.0
 """Seconds that one group may take."""
 

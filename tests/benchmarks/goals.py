@@ -27,6 +27,9 @@ GOALS = {
     ),
     "cli-version": Goal("`council version` relative to `the-llm-council`", 0.25),
     "cli-help": Goal("`council --help` relative to `the-llm-council`", 0.4),
+    # Elapsed time of a process of its own: other load on the machine alone can multiply it.
+    "page": Goal("from the command `council serve` to its page in a browser", 1500, "ms", gross=4.0),
+    "page-memory": Goal("memory of `council serve` while nobody asks", 90, "MiB", gross=1.0),
     "blocking": Goal("blocking call, p50, relative to `httpx.Client`", 1.6),
     "async-1": Goal("async CPU per call, 1 in flight, relative to aiohttp", 3.5),
     "async-32": Goal("async CPU per call, 32 in flight, relative to aiohttp", 3.5),

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -89,7 +90,9 @@ def text_of(html: str) -> str:
 
 
 @contextmanager
-def _browser(*, config: CouncilConfig | None = None, grace: float = 0.0, **scripts: Any) -> Iterator[Browser]:
+def _browser(
+    *, config: CouncilConfig | None = None, grace: float = 0.0, evaluations: Path | None = None, **scripts: Any
+) -> Iterator[Browser]:
     uvicorn = pytest.importorskip("uvicorn", reason="the environment serve installs it")
     pytest.importorskip("jinja2", reason="the environment serve installs it")
     import httpx
@@ -106,7 +109,7 @@ def _browser(*, config: CouncilConfig | None = None, grace: float = 0.0, **scrip
     owner = Key(name="owner", secret=TOKEN, per_minute=6_000)
     listening = bind(Serving(port=0))
     port = listening.getsockname()[1]
-    page = Page(council, owner, Session(owner, port=port), grace)
+    page = Page(council, owner, Session(owner, port=port), grace, evaluations)
     app = make_app(council, Access([owner]), hosts_of(Serving(), port), grace, page)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
