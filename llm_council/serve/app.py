@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import attrs
@@ -37,9 +37,11 @@ from llm_council.serve.chat import (
 )
 from llm_council.serve.guard import Guard, refuse
 from llm_council.serve.page.routes import page_routes
-from llm_council.serve.page.site import Page
 from llm_council.serve.words import FinalWords
 from llm_council.strategies import list_strategies
+
+if TYPE_CHECKING:
+    from llm_council.serve.page.site import Page
 
 __all__ = ["MOST_BYTES", "make_app"]
 

@@ -101,6 +101,13 @@ def test_the_command_serves_stores_and_ends_when_it_is_told_to(tmp_path: Path) -
             names = httpx.get(f"{url}/models", headers={"authorization": f"Bearer {token}"}, trust_env=False).json()
             assert names["data"][0]["id"] == "council"
             assert httpx.get(f"{url}/models", trust_env=False).status_code == 401
+            page = running.stdout.readline().split()[1]
+            with httpx.Client(trust_env=False, follow_redirects=True) as browser:
+                assert "Ask the council" in browser.get(page).text
+            assert token not in str(httpx.get(page, trust_env=False).headers)
+            status = Path(f"/proc/{running.pid}/status")
+            if status.exists():
+                assert int(status.read_text().partition("VmRSS:")[2].split()[0]) < 90_000  # kB
             assert (tmp_path / "data" / "llm-council" / "runs.db").exists()
             assert (tmp_path / "data" / "llm-council").stat().st_mode & 0o077 == 0
             running.send_signal(signal.SIGTERM)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
+import python_multipart  # noqa: F401 - Starlette reads forms with it, and misses it only at the first one
 from anyio import to_thread
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
