@@ -373,3 +373,28 @@ def test_the_run_of_a_killed_server_is_ended_by_the_button(browse: Callable[...,
     assert browser.send(f"{run}/resume").status_code == 303
     assert "The <strong>final</strong> answer." in browser.end_of(run)
     assert all(seat.asked("draft") == [] for seat in browser.seats.values())
+
+
+def test_a_resumed_run_shows_its_words_can_be_cancelled_and_resumed_again(
+    browse: Callable[..., Any], tmp_path: Path
+) -> None:
+    hangs = {"script": SCRIPT, "delay": {"draft": 0.0, "critique": 0.0, "synthesise": inf}}
+    browser = browse(config=CouncilConfig(store=str(tmp_path / "runs.db")), ann=hangs, bob=hangs)
+    browser.open()
+    run = browser.ask(strategy="synthesize")
+    for resumed in (False, True):
+        if resumed:
+            assert browser.send(f"{run}/resume").status_code == 303
+        texts = []
+        stream = browser.events(run)
+        for _, kind, data in stream:
+            texts.append(data.get("html", ""))
+            if kind == "part" and data["id"].startswith("card-") and 'id="card-4"' in data["html"]:
+                break  # the chair is asked
+        assert "I <em>think</em> so." in "".join(texts)
+        assert browser.send(f"{run}/cancel").status_code == 303
+        assert list(stream)[-1][1] == "end"
+        assert f'action="{run}/resume"' in browser.get(run)
+    for seat in browser.seats.values():
+        assert len(seat.asked("draft")) == 1
+        assert seat.cancelled == len(seat.asked("synthesise"))
