@@ -26,7 +26,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from llm_council.models import GenerateRequest, GenerateResponse, Usage
-from llm_council.testing.servers import FakeBatchVendor, FakeVendor, obliging
+from llm_council.testing.servers import FakeBatchVendor, FakeVendor, Hang, obliging
 
 ROOT = Path(__file__).parents[2]
 COOKBOOK = ROOT / "docs" / "cookbook"
@@ -304,6 +304,26 @@ def last_update(printed: str) -> tuple[Any, Any]:
     return data[-2], data[-1]
 
 
+def leave(recipe: Kitchen, vendor: FakeVendor, command: str) -> bool:
+    """End a client whose council waits for its seats; return True if their calls were then cancelled."""
+    asked, said, vendor.said = len(vendor.asked), vendor.said, Hang()
+    client = subprocess.Popen(
+        ["bash", "-ec", f"exec {command}"],
+        cwd=recipe.folder,
+        env=recipe.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert vendor.wait_asked(asked + 2, SECONDS / 2)
+    finally:
+        client.kill()
+        client.wait()
+        vendor.said = said
+    return vendor.wait_left(20)
+
+
 UVICORN = r"running on http://127\.0\.0\.1:(\d+)"
 
 
@@ -317,6 +337,7 @@ def test_fastapi(kitchen: Callable[[str], Kitchen], vendor: FakeVendor) -> None:
         answer, end = last_update(recipe.run(explain))
         assert answer["answer"] == "It is so."
         assert end == {"status": "completed"}
+        assert leave(recipe, vendor, explain)
         vendor.key = "another"
         assert recipe.outcome(triage).returncode == 22  # curl's status for a reply from 400 on
 
@@ -333,6 +354,7 @@ def test_django(kitchen: Callable[[str], Kitchen], vendor: FakeVendor) -> None:
         answer, end = last_update(recipe.run(explain))
         assert answer["answer"] == "It is so."
         assert end == {"status": "completed"}
+        assert leave(recipe, vendor, explain)
         vendor.key = "another"
         assert json.loads(recipe.run(atriage)) == {"status": "failed", "triage": None}
 
