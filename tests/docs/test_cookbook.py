@@ -456,7 +456,6 @@ class Runner:
         self.contexts = {
             "secrets.OPENAI_API_KEY": KEY,
             "github.event.pull_request.base.sha": base,
-            "runner.temp": str(self.temp),
         }
         workflow = yaml.safe_load((recipe.folder / ".github" / "workflows" / "council.yml").read_text())
         (job,) = workflow["jobs"].values()
@@ -481,7 +480,7 @@ class Runner:
             environment |= {name: self.filled(value) for name, value in step.get("env", {}).items()}
             done = subprocess.run(
                 ["bash", "-e", "-c", step["run"]],
-                cwd=self.filled(step.get("working-directory", str(self.recipe.folder))),
+                cwd=self.recipe.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
