@@ -290,7 +290,7 @@ def test_without_a_store_runs_are_remembered_and_unknown_ones_are_named(browser:
     for path in ("/runs/unknown", "/?again=unknown"):
         reply = browser.client.get(path)
         assert reply.status_code == 404
-        assert "nothing is stored" in reply.text
+        assert "Nothing is stored" in reply.text
     assert browser.client.get("/runs/unknown/events").status_code == 204
 
 

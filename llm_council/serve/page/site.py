@@ -155,7 +155,9 @@ class Page:
         """Return the page of an error."""
         refused = refusal_of(error)
         title = _TITLES.get(refused.status, "It failed")
-        return self.respond("message.html", refused.status, title=title, text=str(refused), is_known=is_known)
+        words = str(refused)
+        text = f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
+        return self.respond("message.html", refused.status, title=title, text=text, is_known=is_known)
 
     def respond(
         self, template: str, status: int = 200, here: str = "", *, is_known: bool = True, **values: Any
