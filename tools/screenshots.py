@@ -28,6 +28,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from llm_council import Council, CouncilConfig
 from llm_council.errors import ServerFailed
+from llm_council.evals import replay
 from llm_council.models import Cost, CostSource, FinishReason, GenerateChunk, GenerateRequest, GenerateResponse, Usage
 from llm_council.serve.access import Access, Key
 from llm_council.serve.app import make_app
@@ -210,6 +211,8 @@ def _photograph(folder: Path, widths: tuple[int, ...], *, to_look: bool) -> None
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         reports = Path(temporary) / "reports"
         reports.mkdir()
+        if to_look:
+            replay(ROOT / "tests" / "data" / "evals" / "simulated").save(reports / "first")
         seats = _seats()
         with _served(seats, Path(temporary), reports if to_look else None) as url:
             browser = playwright.chromium.launch(
@@ -247,8 +250,14 @@ def _photograph(folder: Path, widths: tuple[int, ...], *, to_look: bool) -> None
             if to_look:
                 tab.goto(f"{run}/compare")
                 camera.take("compare", is_whole=True)
-                tab.goto(f"{url}/history?q=partition")
-                camera.take("search", is_whole=True)
+                for name, path in (
+                    ("search", "history?q=partition"),
+                    ("reports", "evaluations"),
+                    ("report", "evaluations/first/report"),
+                    ("missing", "runs/unknown"),
+                ):
+                    tab.goto(f"{url}/{path}")
+                    camera.take(name, is_whole=True)
             browser.close()
 
 
