@@ -239,14 +239,14 @@ def _photograph(folder: Path, widths: tuple[int, ...], *, to_look: bool) -> None
                 camera.take("ask", is_whole=True)
             _ask(tab, url, TASK)
             _wait_for_words(tab)
-            camera.take("running", is_whole=to_look)
+            camera.take("page-running", is_whole=to_look)
             _open(seats)
             _wait_for_end(tab, "completed")
             tab.reload()
-            camera.take("finished", is_whole=to_look)
+            camera.take("page-finished", is_whole=to_look)
             run = tab.url
             tab.goto(f"{url}/history")
-            camera.take("history", height=560, is_whole=to_look)
+            camera.take("page-history", height=560, is_whole=to_look)
             if to_look:
                 tab.goto(f"{run}/compare")
                 camera.take("compare", is_whole=True)

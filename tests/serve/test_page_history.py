@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,29 +162,3 @@ def test_a_folder_that_vanishes_lists_nothing(browse: Callable[..., Any], tmp_pa
 def test_without_a_folder_there_are_no_reports(browser: Any) -> None:
     assert browser.client.get("/evaluations").status_code == 404
     assert "Evaluations" not in browser.get("/history")
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory of a process is read from /proc")
-def test_an_idle_server_holds_at_most_90_mb(tmp_path: Path) -> None:
-    import httpx
-
-    environment = {
-        **os.environ,
-        "HOME": str(tmp_path),
-        "XDG_DATA_HOME": str(tmp_path),
-        "XDG_CONFIG_HOME": str(tmp_path),
-        "OPENAI_API_KEY": "sk-test-1234567890123456",
-    }
-    command = [sys.executable, "-m", "llm_council", "serve", "-p", "openai", "--port", "0"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
-        try:
-            assert running.stdout is not None
-            lines = dict(running.stdout.readline().split() for _ in range(3))
-            with httpx.Client(trust_env=False, timeout=60, follow_redirects=True) as client:
-                assert "Ask the council" in client.get(lines["page"]).text
-                assert client.get(f"{lines['page'].partition('?')[0]}history").status_code == 200
-            status = Path(f"/proc/{running.pid}/status").read_text()
-        finally:
-            running.kill()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
-    assert int(line.split()[1]) * 1024 <= 90_000_000
