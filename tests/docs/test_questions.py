@@ -29,11 +29,8 @@ def slug(heading: str) -> str:
 
 def sections(page: Path) -> dict[str, str]:
     """The text below each heading of a page, up to the next one of the same level, by its anchor."""
-    parts = re.split(
-        r"^(#+) (.*)$",
-        re.sub(r"^```.*?^```$", hide_comments, page.read_text(), flags=re.MULTILINE | re.DOTALL),
-        flags=re.MULTILINE,
-    )
+    text = re.sub(r"^```.*?^```$", hide_comments, page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    parts = re.split(r"^(#+) (.*)$", text, flags=re.MULTILINE)
     found: dict[str, str] = {}
     open_sections: list[tuple[int, str]] = []
     for marks, heading, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
