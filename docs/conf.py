@@ -59,6 +59,7 @@ NAVIGATION: Final = {
     "Background": ("explanation/*",),
     "For the undecided": ("choosing/*",),
     "Operations": ("operations/*",),
+    "Help": ("faq", "troubleshooting"),
     "Project": ("project/*",),
 }
 """The captions beside every page, and the pages below each. A section that has an ``index`` shows that alone."""
