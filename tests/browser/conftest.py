@@ -11,10 +11,6 @@ from typing import Any
 import attrs
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="the environment browser installs it")
-
-sync_api.expect.set_options(timeout=20_000)  # milliseconds; a busy machine takes seconds to draw a page
-
 FLAGS = (
     "--disable-gpu",
     "--disable-quic",
@@ -37,6 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """The browser."""
+    from playwright import sync_api  # its tests have been skipped where it is missing
+
+    sync_api.expect.set_options(timeout=20_000)  # milliseconds; a busy machine takes seconds to draw a page
     script = Path(__file__).parents[2] / ".ci" / "chromium.py"
     spec = importlib.util.spec_from_file_location("chromium_script", script)
     assert spec is not None
