@@ -88,22 +88,24 @@ class Reservation:
 
     Attributes:
         seat: the seat.
-        usage: estimated tokens.
+        input_tokens: estimated tokens in.
+        output_tokens: estimated tokens out.
         usd: estimated US dollars.
         retries: how often the call was retried.
         above: what the call holds of the budget of the map that its run belongs to; None outside of a map.
     """
 
     seat: SeatSpec
-    usage: Usage
-    usd: float
+    input_tokens: int
+    output_tokens: int
+    usd: float = 0.0
     retries: int = 0
     above: Reservation | None = None
 
     @property
     def tokens(self) -> int:
         """Tokens in and out."""
-        return self.usage.total_tokens or 0
+        return self.input_tokens + self.output_tokens
 
 
 @attrs.define
@@ -256,7 +258,7 @@ class Ledger:
         usage = response.usage
         if usage is None or usage.total_tokens is None:
             self.estimated = True  # four characters a token
-            usage = Usage(input_tokens=held.usage.input_tokens, output_tokens=len(response.text or "") // 4 + 1)
+            usage = Usage(input_tokens=held.input_tokens, output_tokens=len(response.text or "") // 4 + 1)
         key = _key(held.seat)
         self.tokens += usage.total_tokens or 0
         self._longest_answer[key] = max(self._longest_answer.get(key, ANSWER_TOKENS), usage.output_tokens or 0)
@@ -303,13 +305,14 @@ class Ledger:
     def _estimated(self, seat: SeatSpec, request: GenerateRequest) -> Reservation:
         """Estimate a call: ``input_tokens`` in; ``max_tokens`` out, or the seat's longest answer so far."""
         out = request.max_tokens or self._longest_answer.get(_key(seat), ANSWER_TOKENS)
-        held = Reservation(seat, Usage(input_tokens=input_tokens(request), output_tokens=out), 0.0)
+        held = Reservation(seat, input_tokens(request), out)
         if self._budget.usd is None:  # the price does not matter
             return held
+        usage = Usage(input_tokens=held.input_tokens, output_tokens=out)
         rate = self._highest_rate.get(_key(seat))
-        price = self.price_of(seat, held.usage)
+        price = self.price_of(seat, usage)
         if rate is None and price is None:
-            held.usd = _assumed(held.usage)
+            held.usd = _assumed(usage)
         else:
             held.usd = max(price or 0.0, (rate or 0.0) * held.tokens)
         return held

@@ -210,7 +210,7 @@ async def fetch(
         raise
     finally:
         cost = state.ledger.settle(attempts.reserved, response, billed=billed, tries=tries)
-    if cost is None and response.cost is None and state.ledger.is_free(state.plan.seat(asked.seat)):
+    if cost is None and response.cost is None and state.ledger.is_free(attempts.reserved.seat):
         cost = _NO_COST
     return response if cost is None else copy_with(response, cost=cost)
 
@@ -224,7 +224,7 @@ async def fetch_within_context(
     of ``fetch``.
     """
     state = attempts.state
-    seat = state.plan.seat(attempts.asked.seat)
+    seat = attempts.reserved.seat
     refused: tuple[Attempt, ...] = ()
     adjusted: Adjustment | None = None
     while True:

@@ -241,7 +241,7 @@ def _schema_of(options: RunRequest, subagent: Subagent) -> dict[str, Any] | None
     if schema is None:
         return None
     plain = _schema.plain_schema(schema)
-    _schema.compile(plain)  # raises before the run starts, not after its drafts are paid for
+    _schema.compile_plain(plain)  # raises before the run starts, not after its drafts are paid for
     return plain
 
 

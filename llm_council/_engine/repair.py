@@ -81,7 +81,7 @@ async def until_valid(state: RunState, written: ChairAnswer) -> Verdict:
     If the answer is invalid after them, the seats that are left write it anew, one after the other, until one is valid.
     """
     plan = state.plan
-    validator = _schema.compile(plan.schema) if plan.schema is not None else None
+    validator = _schema.compile_plain(plan.schema) if plan.schema is not None else None
     headings = _schema.heading_names(plan.schema) if plan.headings else ()
     answer = _Answer(written, *await _read_checked(state, validator, written.response, headings))
     while answer.problems and answer.repairs < plan.max_repairs:

@@ -9,7 +9,15 @@ from llm_council._schema.extract import Extracted, drop_thinking, extract_json
 from llm_council._schema.project import Projection, project_strict
 from llm_council._schema.sections import heading_names, heading_of, read_sections
 from llm_council._schema.subsets import SUBSETS, Subset
-from llm_council._schema.validate import WRAPPER, Answer, Validator, compile, json_path, plain_schema  # noqa: A004
+from llm_council._schema.validate import (
+    WRAPPER,
+    Answer,
+    Validator,
+    compile,  # noqa: A004
+    compile_plain,
+    json_path,
+    plain_schema,
+)
 
 __all__ = [
     "SUBSETS",
@@ -20,6 +28,7 @@ __all__ = [
     "Subset",
     "Validator",
     "compile",
+    "compile_plain",
     "drop_thinking",
     "extract_json",
     "heading_names",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from llm_council._schema.project import Projection
 
-__all__ = ["MAX_PROBLEMS", "WRAPPER", "Answer", "Validator", "compile", "json_path", "plain_schema"]
+__all__ = ["MAX_PROBLEMS", "WRAPPER", "Answer", "Validator", "compile", "compile_plain", "json_path", "plain_schema"]
 
 MAX_DEPTH = 64
 """Maximum levels of nesting in a schema."""
@@ -121,9 +121,13 @@ def compile(schema: Mapping[str, Any]) -> Validator:  # noqa: A001 - as in re.co
         InvalidOption: the value is not a JSON Schema, refers to another document, or is too deep or too large. The
             message names the path.
     """
-    plain = plain_schema(schema)
+    return compile_plain(plain_schema(schema))
+
+
+def compile_plain(schema: Mapping[str, Any]) -> Validator:
+    """Compile what ``plain_schema`` returned; see ``compile``."""
     try:
-        text = json.dumps(plain, allow_nan=False)
+        text = json.dumps(schema, allow_nan=False)
     except ValueError:
         raise InvalidOption("the schema contains NaN or an infinity, which JSON cannot represent") from None
     return _compile_text(text)

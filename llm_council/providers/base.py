@@ -408,11 +408,11 @@ async def _attempt(
     name = _name_of(adapter)
     fitted, adjustments = fitting.fit_unless_marked(adapter, adapter.generate, request)
     arrived.clear()
-    core = partial(returns.collect, adapter.generate, fitted, arrived)
     seconds = limit.left()
-    if is_cancellable(adapter.generate):
-        response = await run_inline(core, seconds, name)
+    if is_cancellable(adapter.generate):  # one of ours, which returns its whole answer
+        response = returns.as_response(await run_inline(partial(adapter.generate, fitted), seconds, name))
     else:
+        core = partial(returns.collect, adapter.generate, fitted, arrived)
         response = await DetachedCall(core, name).run(seconds)
     response = returns.require_answer(response, name=name)
     return copy_with(response, adjustments=adjustments + response.adjustments) if adjustments else response

@@ -30,8 +30,10 @@ from measure import (
 
 from llm_council import Council, CouncilConfig
 from llm_council.models import GenerateRequest
+from llm_council.providers.base import call
 from llm_council.providers.compatible import OpenAICompatibleProvider
 from llm_council.testing.fakes import ScriptedProvider
+from llm_council.transports import HttpRequest, HttpxTransport
 
 T = TypeVar("T")
 
@@ -95,20 +97,42 @@ async def _posted(session: aiohttp.ClientSession, url: str, delay: float) -> Non
 
 
 async def _against_a_council_by_hand(url: str, *, short: bool) -> list[dict[str, Any]]:
-    """Compare the CPU of a run with that of the same six calls without checks, limits, events and errors."""
-    runs, rounds = (10, 5) if short else (20, 15)
-    async with council(url) as seated, aiohttp.ClientSession() as session:
+    """Compare the CPU of a run with that of the same six calls without checks, limits, events and errors.
 
-        async def asked(*turns: str) -> str:
-            payload = {"model": "m", "messages": [{"role": "user", "content": "\n\n".join(turns)}]}
-            async with session.post(f"{url}/0/plain/v1/chat/completions", json=payload) as reply:
+    Two further candidates make these calls over our transport, and through our adapter: they show what each part costs.
+    """
+    runs, rounds = (10, 5) if short else (20, 15)
+    address = f"{url}/0/plain/v1"
+    async with AsyncExitStack() as opened:
+        seated = await opened.enter_async_context(council(url))
+        session = await opened.enter_async_context(aiohttp.ClientSession())
+        adapter = await opened.enter_async_context(OpenAICompatibleProvider(name="seat", base_url=address))
+        transport = HttpxTransport()
+        opened.push_async_callback(transport.aclose)
+
+        async def by_aiohttp(text: str) -> str:
+            payload = {"model": "m", "messages": [{"role": "user", "content": text}]}
+            async with session.post(f"{address}/chat/completions", json=payload) as reply:
                 answer: str = (await reply.json())["choices"][0]["message"]["content"]
             return answer
 
-        async def by_hand() -> None:
-            drafts = await asyncio.gather(asked(TASK), asked(TASK))
-            reviews = await asyncio.gather(*(asked(TASK, "Criticise the drafts.", *drafts) for _ in range(3)))
-            json.loads(await asked(TASK, "Write the answer.", *drafts, *reviews))
+        async def by_transport(text: str) -> str:
+            payload = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+            request = HttpRequest(url=f"{address}/chat/completions", body=payload)
+            answer: str = json.loads((await transport.send(request)).body)["choices"][0]["message"]["content"]
+            return answer
+
+        async def by_adapter(text: str) -> str:
+            return (await call(adapter, GenerateRequest(model="m", prompt=text))).text or ""
+
+        def by_hand(ask: Callable[[str], Awaitable[str]]) -> Callable[[], Awaitable[None]]:
+            async def run() -> None:
+                drafts = await asyncio.gather(ask(TASK), ask(TASK))
+                shown = "\n\n".join((TASK, "Criticise the drafts.", *drafts))
+                reviews = await asyncio.gather(*(ask(shown) for _ in range(3)))
+                json.loads(await ask("\n\n".join((TASK, "Write the answer.", *drafts, *reviews))))
+
+            return run
 
         async def by_council() -> None:
             (await seated.arun(TASK)).raise_for_failure()
@@ -119,7 +143,13 @@ async def _against_a_council_by_hand(url: str, *, short: bool) -> list[dict[str,
 
             return take
 
-        cpu = await best_of_interleaved_async({"ours": taking(by_council), "by hand": taking(by_hand)}, rounds)
+        candidates = {
+            "ours": taking(by_council),
+            "by hand": taking(by_hand(by_aiohttp)),
+            "over our transport": taking(by_hand(by_transport)),
+            "through our adapter": taking(by_hand(by_adapter)),
+        }
+        cpu = await best_of_interleaved_async(candidates, rounds)
     how = format_comparison(cpu, "ours", "by hand", 1e3, "ms")
     return [figure("cpu-by-hand", cpu["ours"] / cpu["by hand"], how)]
 

@@ -494,7 +494,7 @@ def test_no_order_of_calls_answers_tries_and_losses_overshoots(budget, steps):
                 run.check()
                 continue
             run.held.remove(held)
-            tokens_in, tokens_out = held.usage.input_tokens, held.usage.output_tokens
+            tokens_in, tokens_out = held.input_tokens, held.output_tokens
             reply = None
             if step == "answer":
                 usage = Usage(input_tokens=min(length, tokens_in), output_tokens=min(most, tokens_out))

@@ -26,7 +26,7 @@ from llm_council.models.request import GenerateRequest
 from llm_council.providers._call.mask import ChunkMask
 from llm_council.providers._call.other_content import error_details, is_unfinished, other_content
 
-__all__ = ["collect", "invoke", "iterate", "join_chunks", "partial_text", "require_answer"]
+__all__ = ["as_response", "collect", "invoke", "iterate", "join_chunks", "partial_text", "require_answer"]
 
 
 async def invoke(method: Callable[..., Any], *args: Any) -> Any:
@@ -59,7 +59,7 @@ async def collect(
     """
     value = await _await_all(await invoke(method, request))
     if not hasattr(value, "__aiter__"):
-        return _as_response(value)
+        return as_response(value)
     async with _closing(aiter(value)) as items:
         calls = 0
         async for item in items:
@@ -76,7 +76,7 @@ async def iterate(method: Callable[..., Any], request: GenerateRequest) -> Async
     """
     value = await _await_all(await invoke(method, request))
     if not hasattr(value, "__aiter__"):
-        yield mask_secrets(GenerateChunk.whole(_as_response(value)))
+        yield mask_secrets(GenerateChunk.whole(as_response(value)))
         return
     async with _closing(aiter(value)) as items:
         mask = ChunkMask()
@@ -182,7 +182,7 @@ def _as_chunk(item: Any, calls: int) -> tuple[GenerateChunk, int]:
     if isinstance(item, GenerateChunk):
         chunk = item
     else:
-        chunk = GenerateChunk.whole(_as_response(item))
+        chunk = GenerateChunk.whole(as_response(item))
         if calls and chunk.tool_calls:
             moved = tuple(attrs.evolve(delta, index=delta.index + calls) for delta in chunk.tool_calls)
             chunk = attrs.evolve(chunk, tool_calls=moved)
@@ -203,7 +203,12 @@ async def _closing(items: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[Any
             await aclose()
 
 
-def _as_response(value: Any) -> GenerateResponse:
+def as_response(value: Any) -> GenerateResponse:
+    """Return what a ``generate`` returned as a response.
+
+    Raises:
+        AdapterFailed: it is nothing that a ``generate`` may return.
+    """
     if isinstance(value, GenerateResponse):
         return value
     if isinstance(value, str):
