@@ -421,7 +421,16 @@ class Council(_runtime.Closeable):
         with listening(*self._listeners), self._live_runs.entered():
             return await self._run(await self._prepared(task, subagent, options), options)
 
-    async def _run(self, plan: Plan, options: _AllOptions, ledger: Ledger | None = None) -> CouncilResult[Any]:
+    async def _prepare(self, task: str, subagent: str, **options: Any) -> tuple[Plan, _AllOptions]:
+        """Return the plan of a run and its options; the server reserves money between this and ``_run``."""
+        all_options = _options({}, options.pop("output_type", None), **options)
+        plan = await self._prepared(task, subagent, all_options)
+        self._store(all_options)  # one that cannot be opened is refused before a reply begins
+        return plan, all_options
+
+    async def _run(
+        self, plan: Plan, options: _AllOptions, ledger: Ledger | None = None, *, deltas: bool = False
+    ) -> CouncilResult[Any]:
         store = None if self._restart is None else self._store(options)
         if self._restart is not None and store is not None:
             run_id, is_stored = await self._restart.find(store, plan.run_id)
@@ -431,6 +440,7 @@ class Council(_runtime.Closeable):
         return await _engine.run_plan(
             plan,
             self._seating.adapters,
+            deltas=deltas,
             price=self._price,
             journal=self._journal(plan, options),
             strategy=self._strategy_object(options),

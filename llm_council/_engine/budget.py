@@ -155,6 +155,11 @@ class Ledger:
         """The amounts spent so far, by the names of the budget's limits."""
         return {"usd": self.usd, "tokens": self.tokens, "calls": self.calls}
 
+    @property
+    def most_usd(self) -> float:
+        """US dollars that were spent, and those that calls hold which have not ended."""
+        return self.usd + self._held_usd
+
     def snapshot(self) -> dict[str, Any]:
         """Return the account as plain values for ``restore``."""
         return {**self.spent, "estimated": self.estimated, "unpriced": sorted(self.unpriced)}

@@ -57,7 +57,9 @@ def _address_options(port: int) -> Callable[[F], F]:
                 "--allow-host", multiple=True, metavar="NAME", help="A further name of this server; repeat for more."
             ),
             click.option(
-                "--keys", type=_file, help="TOML file with the keys of clients: [keys.NAME] key, usd, per_minute."
+                "--keys",
+                type=_file,
+                help="TOML file with the keys of clients: [keys.NAME] key, usd, per_minute, at_once.",
             ),
             click.option(
                 "--port",
@@ -115,10 +117,11 @@ def serve(*, no_page: bool, evaluations: Path | None, **flags: Any) -> int:
     _output.print_line(f"api_key   {keys[0].secret}", indent=0)
     page = None
     if not no_page:
-        made = _import("page.site", "serve").Page.of_server
-        page = made(council, keys[0], serving, listening.getsockname()[1], evaluations)
+        page_of = _import("page.site", "serve").Page.of_server
+        page = page_of(council, keys[0], serving, listening.getsockname()[1], evaluations)
         _output.print_line(f"page      {_address(serving, listening)}/?token={quote(keys[0].secret)}", indent=0)
-    server.serve(app.make_app(council, server.Access(keys), hosts, serving.grace, page), serving, listening)
+    made = app.make_app(council, server.Access(keys), hosts, serving.grace, page)
+    server.serve(made, serving, listening, made.state.shutdown.begin)
     return 0
 
 

@@ -20,6 +20,9 @@ __all__ = ["FEWEST_CHARACTERS", "Access", "Key", "can_be_sent", "check_origin", 
 PER_MINUTE: Final = 120
 """Requests of a key in a minute, unless the file says otherwise."""
 
+AT_ONCE: Final = 100
+"""Runs of a key at once, unless the file says otherwise."""
+
 FEWEST_CHARACTERS: Final = 16
 """A shorter key could be guessed."""
 
@@ -34,14 +37,17 @@ class Key:
         secret: the key.
         usd: US dollars that its runs may cost as long as the server runs; None is no limit.
         per_minute: requests in a minute.
+        at_once: runs that may go on at once.
     """
 
     name: str
     secret: str = attrs.field(repr=False)
     usd: float | None = attrs.field(default=None, validator=optional(positive))
     per_minute: int = attrs.field(default=PER_MINUTE, validator=positive_int)
+    at_once: int = attrs.field(default=AT_ONCE, validator=positive_int)
     spent: float = attrs.field(default=0.0, init=False)
     reserved: float = attrs.field(default=0.0, init=False)
+    running: int = attrs.field(default=0, init=False)
     _allowed: float = attrs.field(default=0.0, init=False)
     _at: float | None = attrs.field(default=None, init=False)
 
@@ -69,6 +75,26 @@ class Key:
                 retry_after=wait,
             )
         self._allowed -= 1
+
+    def begin_run(self) -> None:
+        """Count a run that begins; ``end_run`` must follow.
+
+        Raises:
+            RequestRefused: as many as the key may have go on.
+        """
+        if self.running >= self.at_once:
+            raise RequestRefused(
+                f"the key {self.name} has {self.at_once} runs at once: wait until one has ended",
+                status=429,
+                code="rate_limit_exceeded",
+                kind="rate_limit_error",
+                retry_after=1.0,
+            )
+        self.running += 1
+
+    def end_run(self) -> None:
+        """Count a run that has ended."""
+        self.running -= 1
 
     def reserve(self, most: float | None) -> float | None:
         """Reserve the money of a run, and return the most that it may cost; None is no limit.
@@ -149,7 +175,7 @@ def can_be_sent(secret: str) -> bool:
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:
-    """Read a file of keys: TOML with a table ``[keys.NAME]`` for each, with ``key``, ``usd`` and ``per_minute``.
+    """Read a file of keys: TOML with a table ``[keys.NAME]`` for each, whose settings are those of ``Key``.
 
     Raises:
         InvalidOption: it cannot be read, or a key is missing, short or listed twice. No message shows a key.
@@ -173,9 +199,11 @@ def _key(name: str, table: Any, path: Path) -> Key:
     where = f"keys: {path}: [keys.{name}]"
     if not isinstance(table, Mapping):
         raise InvalidOption(f"{where} is no table")
-    unknown = set(table) - {"key", "usd", "per_minute"}
+    unknown = set(table) - {"key", "usd", "per_minute", "at_once"}
     if unknown:
-        raise InvalidOption(f"{where} has the unknown setting {min(unknown)!r:.40}: key, usd and per_minute are known")
+        raise InvalidOption(
+            f"{where} has the unknown setting {min(unknown)!r:.40}: key, usd, per_minute and at_once are known"
+        )
     secret = table.get("key")
     if not isinstance(secret, str) or len(secret) < FEWEST_CHARACTERS or not can_be_sent(secret):
         raise InvalidOption(
@@ -185,10 +213,13 @@ def _key(name: str, table: Any, path: Path) -> Key:
     usd = table.get("usd")
     if usd is not None and (not is_number(usd) or usd <= 0):
         raise InvalidOption(f"{where}: usd: an amount above 0, got {usd!r:.40}")
-    per_minute = table.get("per_minute", PER_MINUTE)
-    if isinstance(per_minute, bool) or not isinstance(per_minute, int) or per_minute < 1:
-        raise InvalidOption(f"{where}: per_minute: a whole number of 1 or more, got {per_minute!r:.40}")
-    return Key(name=name, secret=secret, usd=usd, per_minute=per_minute)
+    counts = {"per_minute": PER_MINUTE, "at_once": AT_ONCE}
+    for setting in counts:
+        given = table.get(setting, counts[setting])
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise InvalidOption(f"{where}: {setting}: a whole number of 1 or more, got {given!r:.40}")
+        counts[setting] = given
+    return Key(name=name, secret=secret, usd=usd, **counts)
 
 
 def check_origin(headers: Mapping[str, str], hosts: frozenset[str]) -> None:

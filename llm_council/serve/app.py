@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import anyio.to_thread
 import attrs
-from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from llm_council import pricing
 from llm_council.council import Council
 from llm_council.errors import CouncilError
-from llm_council.models import Budget, Status
 from llm_council.results import CouncilResult
-from llm_council.serve.access import Access, Key
-from llm_council.serve.chat import (
-    ChatRequest,
-    RequestRefused,
-    answer_text,
-    chunks_end,
-    completion,
-    error_body,
-    first_chunk,
-    lower_limit,
-    names_of,
-    read_chat,
-    refusal_of,
-    word_chunk,
-)
+from llm_council.serve.access import Access
+from llm_council.serve.chat import ChatRequest, RequestRefused, completion, lower_limit, names_of, read_chat, refusal_of
 from llm_council.serve.guard import Guard, refuse
 from llm_council.serve.page.routes import page_routes
-from llm_council.serve.words import FinalWords
+from llm_council.serve.runs import RunReply, ServedRun, Shutdown, leave_with_client, raise_if_failed
 from llm_council.strategies import list_strategies
 
 if TYPE_CHECKING:
@@ -58,17 +46,23 @@ def make_app(
         council: the council; it is closed when the application ends.
         access: the keys.
         hosts: the values of ``Host`` that are ours, such as ``127.0.0.1:8642``.
-        grace: seconds that a running stream has to end when the server is told to stop.
+        grace: seconds that runs have to end once ``app.state.shutdown.begin`` was called.
         page: the page for browsers; None serves none.
     """
     built_in = [strategy.name for strategy in list_strategies()]
     models = names_of(list(dict.fromkeys([*built_in, *council.config.strategies])))
 
+    shutdown = Shutdown(grace)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         try:
-            async with nullcontext() if page is None else page.runs.serving():
-                yield
+            async with anyio.create_task_group() as group:
+                group.start_soon(shutdown.watch)
+                group.start_soon(anyio.to_thread.run_sync, warm_up, council)  # does not delay the start
+                async with nullcontext() if page is None else page.runs.serving():
+                    yield
+                group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await council.aclose()
@@ -89,23 +83,27 @@ def make_app(
         key = access.key_of(request.headers.get("authorization"))
         ask = read_chat(await _read_json(request), models)
         options = _run_options(ask)
-        council.plan(ask.task, ask.subagent, **options)  # what is wrong is refused before a stream begins
-        reserved = key.reserve(lower_limit(None if ask.budget is None else ask.budget.usd, council.config.budget.usd))
+        # What is wrong is refused before a stream begins.
+        plan, all_options = await council._prepare(ask.task, ask.subagent, **options)
+        most = lower_limit(None if ask.budget is None else ask.budget.usd, council.config.budget.usd)
+        key.begin_run()
+        try:
+            reserved = key.reserve(most)
+        except RequestRefused:
+            key.end_run()
+            raise
         if reserved is not None:
-            options["budget"] = attrs.evolve(
-                ask.budget or Budget(deadline=council.config.budget.deadline), usd=reserved
-            )
+            plan = attrs.evolve(plan, budget=attrs.evolve(plan.budget, usd=reserved))
+        run = ServedRun(council, ask, plan, all_options, key, reserved)
         if ask.stream:
-            words = _stream(council, ask, options, key, reserved)
-            # Without a period of grace, sse-starlette cuts every stream as soon as the server is told to stop.
-            return EventSourceResponse(words, sep="\n", ping=15, shutdown_grace_period=grace)
-        result = await _run(request, council, ask, options, key, reserved)
-        return JSONResponse(completion(ask, result))
+            reply: Any = RunReply(run, shutdown, prose=ask.schema is None and "output_type" in options)
+            return reply  # type: ignore[no-any-return]  # Starlette calls it as any application
+        return JSONResponse(completion(ask, await _answer(request, run, shutdown)))
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/health", health),
             Route("/v1/models", list_models),
@@ -123,6 +121,18 @@ def make_app(
         },
         lifespan=lifespan,
     )
+    app.state.shutdown = shutdown
+    return app
+
+
+def warm_up(council: Council) -> None:
+    """Load what the first run of a council would load: it takes a second, in which a client waits."""
+    with suppress(CouncilError):  # the first request will say what is wrong
+        council.plan("task")
+        if pricing.must_load(council._seating.providers.values()):
+            pricing.load()
+    for name in ("_engine.run", "_schema.typed", "results.plain", "strategies.synthesize"):
+        import_module(f"llm_council.{name}")
 
 
 def _run_options(ask: ChatRequest) -> dict[str, Any]:
@@ -143,91 +153,30 @@ def _run_options(ask: ChatRequest) -> dict[str, Any]:
     return {**options, "output_type": str} if ask.subagent == "advisor" else options
 
 
-async def _run(
-    request: Request,
-    council: Council,
-    ask: ChatRequest,
-    options: Mapping[str, Any],
-    key: Key,
-    reserved: float | None,
-) -> CouncilResult[Any]:
-    """Run the council; a client that leaves cancels the run.
+async def _answer(request: Request, run: ServedRun, shutdown: Shutdown) -> CouncilResult[Any]:
+    """Run the council, and return the result; a client that leaves cancels the run.
 
     Raises:
         CouncilError: the run failed.
         ClientDisconnect: the client left.
     """
-    results: list[CouncilResult[Any]] = []
-    failures: list[CouncilError] = []
 
     async def work() -> None:
-        try:
-            results.append(await council.arun(ask.task, ask.subagent, **options))
-        except CouncilError as error:
-            failures.append(error)
+        await run.work(shutdown)
         group.cancel_scope.cancel()
 
     try:
         async with anyio.create_task_group() as group:
+            group.start_soon(leave_with_client, request.receive, group.cancel_scope)
             group.start_soon(work)
-            while (await request.receive())["type"] != "http.disconnect":  # the body was read before
-                pass
-            group.cancel_scope.cancel()
     finally:
-        key.settle(reserved, _cost(results))
-    if failures:
-        raise failures[0]
-    if not results:
+        run.settle()
+    if run.error is not None:
+        raise run.error
+    if run.result is None:
         raise ClientDisconnect
-    _raise_if_failed(results[0])
-    return results[0]
-
-
-async def _stream(
-    council: Council, ask: ChatRequest, options: Mapping[str, Any], key: Key, reserved: float | None
-) -> AsyncIterator[str]:
-    """Yield the data of the events of a stream. Closed by a client that leaves, it cancels the run."""
-    words = FinalWords(prose=ask.schema is None and "output_type" in options)
-    results: list[CouncilResult[Any]] = []
-    reply_id = ""
-    try:
-        async with council.stream(ask.task, ask.subagent, **options) as events:
-            async for event in events:
-                if not reply_id:
-                    reply_id = f"chatcmpl-{event.run_id}"
-                    yield _data(first_chunk(ask, reply_id))
-                text = words.take(event)
-                if text:
-                    yield _data(word_chunk(ask, reply_id, text))
-        result = events.result
-        results.append(result)
-        _raise_if_failed(result)
-        rest = "" if result.status == Status.ABSTAINED else words.rest(answer_text(result))
-        if rest:
-            yield _data(word_chunk(ask, reply_id, rest))
-        for chunk in chunks_end(ask, reply_id, result):
-            yield _data(chunk)
-        yield "[DONE]"
-    except CouncilError as error:
-        # The status was sent long ago: clients read an error object in the stream.
-        yield _data(error_body(refusal_of(error)))
-    finally:
-        key.settle(reserved, _cost(results))
-
-
-def _data(value: Any) -> str:
-    # ASCII alone: some clients take U+0085 and U+2028 for the end of a line.
-    return json.dumps(value, separators=(",", ":"))
-
-
-def _cost(results: list[CouncilResult[Any]]) -> float | None:
-    """Return what a run cost; None if that is unknown, also of one that was cut off."""
-    return results[0].cost.usd if results and results[0].cost.complete else None
-
-
-def _raise_if_failed(result: CouncilResult[Any]) -> None:
-    if not result.success and result.status != Status.ABSTAINED:
-        result.raise_for_failure()
+    raise_if_failed(run.result)
+    return run.result
 
 
 async def _read_json(request: Request) -> Any:

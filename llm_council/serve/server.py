@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
+import math
 import os
 import secrets
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Any, Final
 
 import attrs
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from llm_council.errors import InvalidOption
 from llm_council.models._attrs import strict_init
@@ -26,6 +30,12 @@ __all__ = ["DEFAULT_PORT", "Serving", "all_keys", "bind", "guarded", "hosts_of",
 DEFAULT_PORT: Final = 8642
 TOKEN_VARIABLE: Final = "LLM_COUNCIL_SERVE_TOKEN"  # noqa: S105 - the name of a variable
 _OWNER: Final = "owner"
+
+HEAD_SECONDS: Final = 20.0
+"""Seconds in which the head of a request must arrive."""
+
+LAST_SECONDS: Final = 5
+"""Seconds after the time of grace in which requests that were cut off must end."""
 
 
 @strict_init
@@ -143,10 +153,64 @@ def owner_key() -> Key:
             f"{TOKEN_VARIABLE}: {FEWEST_CHARACTERS} characters or more, in printable ASCII without spaces, or leave it"
             " out for a new token at each start"
         )
-    return Key(name=_OWNER, secret=given or secrets.token_urlsafe(24), per_minute=6_000)
+    return Key(name=_OWNER, secret=given or secrets.token_urlsafe(24), per_minute=6_000, at_once=1_000)
 
 
-def serve(app: ASGIApp, serving: Serving, listening: socket.socket) -> None:
+class _Connection(H11Protocol):
+    """A connection that is closed if a request's head does not arrive in time, which uvicorn waits for without end."""
+
+    _head_limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Start to wait for the first request."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, and wait for the rest of a head that has begun."""
+        super().data_received(data)
+        cycle: Any = self.cycle  # None before the first request, which uvicorn does not declare
+        if cycle is not None and not cycle.response_complete:
+            self._forget_limit()
+        elif self._head_limit is None:
+            self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the limit."""
+        self._forget_limit()
+        super().connection_lost(exc)
+
+    def _wait_for_head(self) -> None:
+        self._head_limit = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _forget_limit(self) -> None:
+        if self._head_limit is not None:
+            self._head_limit.cancel()
+            self._head_limit = None
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it begins to stop, and that a second Ctrl-C ends quietly."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at a signal; at a second Ctrl-C without waiting."""
+        super().handle_exit(sig, frame)
+        if self.force_exit:
+            # What is running is cancelled now, and uvicorn would log that with tracebacks.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no new request, and let those that are running end."""
+        if self._on_stop is not None:
+            self._on_stop()
+        await super().shutdown(sockets)
+
+
+def serve(app: ASGIApp, serving: Serving, listening: socket.socket, on_stop: Callable[[], None] | None = None) -> None:
     """Serve an application until the process is told to stop (SIGINT or SIGTERM).
 
     Running requests then have ``Serving.grace`` seconds to end. What is cut off then can be resumed, if it is stored.
@@ -155,6 +219,7 @@ def serve(app: ASGIApp, serving: Serving, listening: socket.socket) -> None:
         app: the application.
         serving: how to serve.
         listening: the socket.
+        on_stop: called once the server is told to stop.
     """
     config = uvicorn.Config(
         app,
@@ -162,13 +227,15 @@ def serve(app: ASGIApp, serving: Serving, listening: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=int(serving.grace),
+        http=_Connection,
+        # The application cuts runs off after the time of grace: this is for what it cannot end.
+        timeout_graceful_shutdown=math.ceil(serving.grace) + LAST_SECONDS,
         ssl_certfile=None if serving.certificate is None else str(serving.certificate),
         ssl_keyfile=None if serving.private_key is None else str(serving.private_key),
         h11_max_incomplete_event_size=64 * 1024,
         lifespan="on",
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config, on_stop).run(sockets=[listening])
 
 
 def guarded(app: ASGIApp, serving: Serving, listening: socket.socket, keys: Sequence[Key]) -> ASGIApp:
