@@ -1,9 +1,12 @@
 """Convene several language models on one task: draft, criticise, synthesise, validate; blocking or awaited.
 
-from llm_council import Council
+A script blocks until the answer is there; an asyncio or trio program awaits it. ``Council()`` seats the providers
+that have a key::
 
-result = Council().run("What is the capital of France?")          # a script blocks; seats the providers with a key
-result = await Council().run("What is the capital of France?")    # an asyncio or trio program awaits
+    from llm_council import Council
+
+    result = Council().run("What is the capital of France?")
+    result = await Council().run("What is the capital of France?")
 """
 
 from __future__ import annotations

@@ -64,7 +64,19 @@ def directive(module: str, name: str) -> str:
     return "\n".join([f".. data:: {name}", "", *(f"   {line}" for line in lines)]) + "\n"
 
 
-def page(package: str, modules: dict[str, list[str]]) -> str:
+def names_from_elsewhere(module: str, documented: dict[str, list[str]]) -> str:
+    """Return links to the names that a module exports and another one documents."""
+    exported = importlib.import_module(module)
+    links = []
+    for name in sorted(set(getattr(exported, "__all__", ())) - set(documented[module])):
+        for home, names in documented.items():
+            if name in names and getattr(importlib.import_module(home), name) is getattr(exported, name):
+                links.append(f":py:obj:`{name} <{home}.{name}>`")
+                break
+    return f"It also exports {', '.join(links)}.\n" if links else ""
+
+
+def page(package: str, modules: dict[str, list[str]], documented: dict[str, list[str]]) -> str:
     """Return the page of a package: its modules, each with its names."""
     parts = [f"# {package}\n"]
     for module, names in modules.items():
@@ -72,18 +84,20 @@ def page(package: str, modules: dict[str, list[str]]) -> str:
             parts.append(f"## {module}\n")
         summary = inspect.getdoc(importlib.import_module(module)) or ""
         directives = "\n".join(directive(module, name) for name in names)
-        parts.append(f"```{{eval-rst}}\n.. module:: {module}\n\n{summary}\n\n{directives}\n```\n")
+        links = names_from_elsewhere(module, documented)
+        parts.append(f"```{{eval-rst}}\n.. module:: {module}\n\n{summary}\n\n{links}\n{directives}\n```\n")
     return "\n".join(parts)
 
 
 def write_pages(_: Sphinx) -> None:
     """Write a page for each package directly below ``llm_council``, and remove pages of packages that are gone."""
     packages: dict[str, dict[str, list[str]]] = {}
-    for module, names in homes().items():
+    documented = homes()
+    for module, names in documented.items():
         if names:
             packages.setdefault(".".join(module.split(".")[:2]), {})[module] = names
     FOLDER.mkdir(exist_ok=True)
-    pages = {f"{package}.md": page(package, modules) for package, modules in packages.items()}
+    pages = {f"{package}.md": page(package, modules, documented) for package, modules in packages.items()}
     for stale in {path.name for path in FOLDER.glob("*.md")} - pages.keys():
         (FOLDER / stale).unlink()
     for name, text in pages.items():

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 import json
 import os
 import re
@@ -21,9 +22,23 @@ import pytest
 
 import llm_council
 from llm_council import errors, events
-from llm_council.config import CouncilConfig
+from llm_council.batch.result_file import _COMPACT
+from llm_council.config import _PROJECT_KEYS, CouncilConfig
 from llm_council.config._environment import KNOWN
-from llm_council.models import Budget, Limits, ReasoningConfig, RetryPolicy
+from llm_council.config._seats import Seat
+from llm_council.evals import EvalReport
+from llm_council.models import (
+    Budget,
+    GenerateRequest,
+    Limits,
+    Plan,
+    ProviderCapabilities,
+    ReasoningConfig,
+    RetryPolicy,
+    Timeouts,
+)
+from llm_council.results import CouncilResult
+from llm_council.store import RunInfo
 from llm_council.strategies._find import BUILT_IN, class_of
 
 ROOT = Path(__file__).parents[2]
@@ -104,9 +119,15 @@ def test_every_environment_variable_is_explained() -> None:
     assert missing("reference/environment.html", KNOWN) == []
 
 
-@pytest.mark.parametrize("cls", [CouncilConfig, Budget, Limits, RetryPolicy, ReasoningConfig])
+@pytest.mark.parametrize("cls", [CouncilConfig, Budget, Limits, RetryPolicy, ReasoningConfig, Seat, Timeouts])
 def test_every_setting_is_explained(cls: type) -> None:
     assert missing("reference/settings.html", [field.name for field in attrs.fields(cls)]) == []
+
+
+def test_what_a_projects_file_may_set_is_listed() -> None:
+    page = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"until you trust it: ([^.]+)\.", page)
+    assert set(re.findall(r"`(\w+)`", listed)) == _PROJECT_KEYS
 
 
 def test_every_json_key_is_explained() -> None:
@@ -114,28 +135,78 @@ def test_every_json_key_is_explained() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT / "tools", stdin=subprocess.DEVNULL, capture_output=True, check=True
     )
-    # Below these keys stands what the caller, a vendor or a schema has chosen, or what settings.md explains.
-    free = {"schema", "metadata", "output", "structured", "extra", "request", "drafts", "critiques", "errors", "seats"}
-    free |= {
-        "limits",
-        "budget",
-        "retry",
-        "reasoning",
-        "capabilities",
-        "aliases",
-        "otherwise",
-        "calls",
+    # What stands below these keys was chosen by the caller, a vendor or a schema, or is in settings.md.
+    open_values = {
+        "schema",
+        "json_schema",
+        "parameters",
+        "arguments",
+        "structured",
+        "metadata",
+        "output",
+        "extra",
+        "data",
+    }
+    open_values |= {"budget", "limits", "retry", "reasoning", "response_format"}
+    by_name = {
+        "drafts",
+        "critiques",
+        "errors",
         "answers",
         "points",
-    }
+        "otherwise",
+        "aliases",
+    }  # of seats, drafts or roles
     keys = set()
     for command, paths in json.loads(done.stdout).items():
-        if command != "config show":
-            for path in paths:
-                steps = path.replace("[]", "").strip(".").split(".")
-                cut = next((place for place, step in enumerate(steps) if step in free), len(steps))
-                keys |= set(steps[: cut + 1])
+        for path in paths if command != "config show" else ():
+            is_name = False
+            for step in path.replace("[]", "").strip(".").split("."):
+                if not is_name:
+                    keys.add(step)
+                is_name = not is_name and (step in by_name or (command == "doctor" and step == "seats"))
+                if step in open_values:
+                    break
+    assert len(keys) > 150
     assert missing("reference/json.html", keys - {""}) == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of modules that have moved
+@pytest.mark.parametrize("root", [CouncilResult, Plan, RunInfo, EvalReport, GenerateRequest, ProviderCapabilities])
+def test_every_class_that_becomes_json_has_a_table_of_its_keys(root: type) -> None:
+    pages = "".join((ROOT / f"docs/reference/{name}.md").read_text(encoding="utf-8") for name in ("json", "settings"))
+    tables = {found.rpartition(".")[2] for found in re.findall(r"^```\{fields\} (\S+)$", pages, re.MULTILINE)}
+    assert sorted({cls.__name__ for cls in held_classes(root)} - tables) == []
+
+
+def held_classes(root: type) -> set[type]:
+    """The class, and those of the values that its fields hold, at any depth."""
+    from api_pages import homes
+
+    known: dict[str, list[type]] = {}
+    for module, names in homes().items():
+        for name in names:
+            value = getattr(importlib.import_module(module), name)
+            if isinstance(value, type) and attrs.has(value):
+                known.setdefault(name, []).append(value)
+    found: set[type] = set()
+    waiting = [root]
+    while waiting:
+        cls = waiting.pop()
+        if cls in found:
+            continue
+        found.add(cls)
+        for field in attrs.fields(cls):
+            if not field.name.startswith("_"):
+                for word in re.findall(r"\w+", str(field.type)):
+                    waiting += known.get(word, ())[:1]
+    return found
+
+
+def test_every_key_of_a_line_of_a_batch_is_explained() -> None:
+    page = (ROOT / "docs/reference/json.md").read_text(encoding="utf-8")
+    section = page.split("## A line of `council batch`")[1].split("\n## ")[0]
+    assert [key for key in ("id", *_COMPACT) if f"`{key}`" not in section] == []
 
 
 def test_every_strategy_has_its_options_and_a_drawing() -> None:
