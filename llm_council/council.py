@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from os import PathLike, fspath
@@ -25,7 +25,7 @@ from llm_council.config import CouncilConfig, Seat
 from llm_council.errors import InvalidOption
 from llm_council.errors._secrets import hide_password, redact
 from llm_council.events import AnyEvent, Event, Listener, as_listeners, listening
-from llm_council.models import Attachment, Budget, DoctorResult, Message, Plan, SeatSpec, Task
+from llm_council.models import Attachment, Budget, DoctorResult, Message, Phase, Plan, SeatSpec, Task
 from llm_council.models._attrs import copy_with
 from llm_council.models._journal import NO_JOURNAL, Journal
 from llm_council.providers.base import ProviderAdapter, examine
@@ -429,7 +429,7 @@ class Council(_runtime.Closeable):
         return plan, all_options
 
     async def _run(
-        self, plan: Plan, options: _AllOptions, ledger: Ledger | None = None, *, deltas: bool = False
+        self, plan: Plan, options: _AllOptions, ledger: Ledger | None = None, *, deltas: Collection[Phase] = ()
     ) -> CouncilResult[Any]:
         store = None if self._restart is None else self._store(options)
         if self._restart is not None and store is not None:
@@ -579,7 +579,7 @@ class Council(_runtime.Closeable):
                 await _engine.run_plan(
                     plan,
                     self._seating.adapters,
-                    deltas=True,
+                    deltas=tuple(Phase),
                     price=self._price,
                     on_result=keep,
                     journal=self._journal(plan, options),

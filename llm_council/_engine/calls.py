@@ -229,7 +229,7 @@ async def fetch_within_context(
     adjusted: Adjustment | None = None
     while True:
         try:
-            if state.deltas or on_begun is not None:
+            if attempts.asked.phase in state.deltas or on_begun is not None:
                 response = await fetch_streamed(attempts, adapter, request, on_begun)
             else:
                 response = await call(adapter, request)
@@ -262,7 +262,8 @@ async def fetch_streamed(
     state, asked = attempts.state, attempts.asked
     chunks: list[GenerateChunk] = []
     mask = StreamMask()  # events reach logs and terminals
-    reader = reader_of(state.plan, asked) if state.deltas else None
+    is_heard = asked.phase in state.deltas
+    reader = reader_of(state.plan, asked) if is_heard else None
 
     def report(text: str) -> None:
         attempts.report_text(text)
@@ -274,7 +275,7 @@ async def fetch_streamed(
             chunks.append(chunk)
             if on_begun is not None and answer_has_begun(chunk):
                 on_begun()
-            if not state.deltas:
+            if not is_heard:
                 continue
             if chunk.reset is not None:
                 mask, reader = StreamMask(), reader_of(state.plan, asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync
 
 from llm_council import _engine, pricing
 from llm_council.errors import AdapterFailed, InvalidOption, StoreError
-from llm_council.models import Budget, GenerateRequest, GenerateResponse, Plan, ProviderCapabilities, Status
+from llm_council.models import Budget, GenerateRequest, GenerateResponse, Phase, Plan, ProviderCapabilities, Status
 from llm_council.models._attrs import copy_with
 from llm_council.providers.base import ProviderAdapter
 from llm_council.results import CouncilResult, TypedOutput
@@ -41,7 +41,7 @@ async def resume(
     ledger: Ledger | None = None,
     keeps: Callable[[CouncilResult[Any]], bool] | None = None,
     turn: AbstractAsyncContextManager[object] | None = None,
-    deltas: bool = False,
+    deltas: Collection[Phase] = (),
 ) -> CouncilResult[Any]:
     """Continue a run where its process left it. If the run already has an answer, its result is returned.
 
@@ -55,7 +55,7 @@ async def resume(
         ledger: the account of the run, within that of a map; None makes one.
         keeps: returns True for a stored result that is returned although it is no answer; None is for none.
         turn: entered while the store is opened, where many runs are resumed at once.
-        deltas: True to emit the words of the seats as they are written.
+        deltas: the phases in which the words of the seats are emitted as they are written.
     """
     turn = turn or nullcontext()
     async with turn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ async def run_plan(
     adapters: Mapping[str, ProviderAdapter],
     *,
     clock: Callable[[], float] = time.monotonic,
-    deltas: bool = False,
+    deltas: Collection[Phase] = (),
     price: Price | None = None,
     on_result: Callable[[CouncilResult], None] | None = None,
     journal: Journal = NO_JOURNAL,
@@ -61,7 +61,7 @@ async def run_plan(
         plan: the plan.
         adapters: the provider of each seat, by the seat's name.
         clock: returns monotonic seconds, for events, reports and adapters.
-        deltas: stream the seats' answers, and emit their text as it arrives.
+        deltas: the phases in which the seats' answers are streamed, and their text is emitted as it arrives.
         price: returns the price of a call in US dollars, for adapters that report no cost.
         on_result: called with the result however the run ends; the only way to get the result of a cancelled run.
         journal: records the run.

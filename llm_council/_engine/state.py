@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
@@ -96,7 +96,7 @@ class RunState:
         adapters: the provider of each seat, by the seat's name.
         ledger: the account of the run's budget.
         clock: returns monotonic seconds, for events and reports.
-        deltas: True if somebody listens to the seats' text as it arrives.
+        deltas: the phases in which somebody listens to the seats' text as it arrives.
         journal: records the run.
         output_type: the type of the output; None if the caller gave none, to this process at least.
         start_slot: the slot that the run needs to start.
@@ -120,7 +120,7 @@ class RunState:
     adapters: Mapping[str, ProviderAdapter]
     ledger: Ledger
     clock: Callable[[], float]
-    deltas: bool = False
+    deltas: Collection[Phase] = ()
     journal: Journal = NO_JOURNAL
     output_type: OutputType | None = None
     start_slot: StartSlot = attrs.field(init=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from llm_council._engine.budget import Ledger
 from llm_council.council import Council
 from llm_council.errors import CouncilError
 from llm_council.events import Event, listening
-from llm_council.models import Plan, Status
+from llm_council.models import Phase, Plan, Status
 from llm_council.results import CouncilResult
 from llm_council.serve.access import Key
 from llm_council.serve.chat import (
@@ -116,7 +116,7 @@ class ServedRun:
         self._is_settled = False
         self._ledger = Ledger(plan.budget, council._price)
 
-    async def work(self, shutdown: Shutdown, *listeners: Any, deltas: bool = False) -> None:
+    async def work(self, shutdown: Shutdown, *listeners: Any, deltas: Collection[Phase] = ()) -> None:
         """Run the council; ``result`` or ``error`` is set afterwards. Cancellation passes through."""
         council = self._council
         options: Any = self._options
@@ -198,7 +198,7 @@ class RunReply:
 
     async def _work(self) -> None:
         try:
-            await self._run.work(self._shutdown, self._take, deltas=True)
+            await self._run.work(self._shutdown, self._take, deltas=self._words.phases(self._run.plan))
         except Exception:
             _logger.exception("the run %s failed", self._run.plan.run_id)
         finally:

@@ -26,10 +26,15 @@ class FinalWords:
         self._writer: str | None = None
         self._sent = ""
 
+    def phases(self, plan: Plan) -> tuple[Phase, ...]:
+        """Return the phases of a run whose words may pass; in the others, nobody listens."""
+        phase = _final_phase(plan) if self._prose else None
+        return () if phase is None else (phase,)
+
     def take(self, event: AnyEvent) -> str:
         """Return the words of an event that belong to the answer; empty if there are none."""
         if isinstance(event, RunStarted):
-            self._phase = _final_phase(event.plan) if self._prose else None
+            (self._phase,) = self.phases(event.plan) or (None,)
         if isinstance(event, SeatReset) and event.phase == self._phase and event.seat == self._writer:
             self._phase = None  # it writes another text now, which comes at the end
         if not isinstance(event, TextDelta) or event.phase != self._phase:

@@ -9,7 +9,7 @@ from llm_council._engine.plan import RunRequest, make_plan
 from llm_council._engine.run import run_plan
 from llm_council.config import CouncilConfig
 from llm_council.events import Event, listening
-from llm_council.models import Budget, Plan, RolePrompts, SeatSpec
+from llm_council.models import Budget, Phase, Plan, RolePrompts, SeatSpec
 from llm_council.results import CouncilResult
 from llm_council.subagents import Subagent
 from llm_council.testing.fakes import ScriptedProvider
@@ -45,6 +45,8 @@ class ScriptedCouncil:
 
     async def run(self, plan: Plan | None = None, **options: Any) -> CouncilResult:
         run_options = {key: options.pop(key) for key in ("deltas", "price", "clock", "journal") if key in options}
+        deltas = run_options.get("deltas") or ()
+        run_options["deltas"] = tuple(Phase) if deltas is True else deltas
         plan = plan or self.plan(**options)
         with listening(self.events.append):
             return await run_plan(plan, self.seats, on_result=self.results.append, **run_options)

@@ -81,6 +81,16 @@ async def test_without_deltas_no_answer_is_streamed(table):
     assert council.events_of(TextDelta) == []
 
 
+async def test_only_phases_that_somebody_listens_to_are_streamed(table):
+    council = table(ann=seat(), bob=seat(), cid=seat())
+    result = await council.run(deltas=("synthesise",))
+    assert "".join(event.text for event in council.events_of(TextDelta)) == result.text
+    streamed = {
+        request.metadata["phase"] for one in council.seats.values() for request in one.requests if request.stream
+    }
+    assert streamed == {"synthesise"}
+
+
 async def test_a_failed_seat_is_named_and_the_run_goes_on(table):
     council = table(ann=seat(draft=ServerFailed("overloaded", status=529)), bob=seat(), cid=seat())
     result = await council.run()

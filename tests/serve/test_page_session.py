@@ -112,7 +112,9 @@ def test_the_command_prints_the_address_of_the_page_unless_there_is_none(
     from llm_council.testing.fakes import ScriptedProvider
 
     served: list[Any] = []
-    monkeypatch.setattr(server, "serve", lambda app, serving, listening: (served.append(app), listening.close()))
+    monkeypatch.setattr(
+        server, "serve", lambda app, serving, listening, on_stop: (served.append(app), listening.close())
+    )
     monkeypatch.setenv("LLM_COUNCIL_SERVE_TOKEN", TOKEN)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

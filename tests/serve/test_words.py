@@ -76,3 +76,12 @@ def test_words_that_were_sent_are_not_sent_again() -> None:
     assert words.rest("The final") == ""
     assert words.rest("  The final\n") == ""
     assert words.rest("Another").endswith("\n\nAnother")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "phases"), [("synthesize", ("synthesise",)), ("poll", ()), ("single", ("draft",))]
+)
+def test_only_the_phase_of_the_answer_is_listened_to(strategy: str, phases: tuple[str, ...]) -> None:
+    plan = council_of(ann=DRAFTS, bob=DRAFTS, cy=DRAFTS).plan("What?", output_type=str, strategy=strategy)
+    assert FinalWords(prose=True).phases(plan) == phases
+    assert FinalWords(prose=False).phases(plan) == ()

@@ -277,7 +277,11 @@ class Runs:
             async def work() -> None:
                 with sender, listening(*council._listeners, send), council._live_runs.entered():
                     try:
-                        kept.append(await resume.resume(store, run_id, council._reseat, council._strategy, deltas=True))
+                        all_phases = tuple(Phase)
+                        result = await resume.resume(
+                            store, run_id, council._reseat, council._strategy, deltas=all_phases
+                        )
+                        kept.append(result)
                     except CouncilError as error:
                         failures.append(error)
 
