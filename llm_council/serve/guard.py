@@ -27,6 +27,9 @@ BODY_SECONDS: Final = 120.0
 MOST_AT_ONCE: Final = 1_000
 """Requests that are served at once."""
 
+_ONCE: Final = (b"host", b"origin", b"authorization", b"cookie")
+"""Headers that decide who asks, from where."""
+
 
 class Guard:
     """Checks host and origin of each request, limits it, and adds headers that keep browsers from guessing.
@@ -71,6 +74,10 @@ class Guard:
                     kind="server_error",
                     retry_after=1.0,
                 )
+            given = [name for name, _ in scope["headers"]]
+            for name in _ONCE:
+                if given.count(name) > 1:  # which of them counts, is read in different ways
+                    raise RequestRefused(f"the header {name.decode()} stands twice: send it once", status=400)
             check_origin(headers, self._hosts)
             if self._access is not None:
                 self._access.key_of(headers.get("authorization"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -141,3 +142,31 @@ def test_other_names_and_other_sites_are_refused(headers: dict[str, str], status
     with pytest.raises(RequestRefused) as caught:
         check_origin(headers, HOSTS)
     assert caught.value.status == status
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["host", "origin", "authorization"])
+async def test_a_header_that_decides_must_not_stand_twice(name: str) -> None:
+    guard = pytest.importorskip("llm_council.serve.guard", exc_type=ImportError)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(*_: Any) -> None:
+        pytest.fail("the request has passed")
+
+    first = {"host": "127.0.0.1:8642", "origin": "http://evil.example", "authorization": "Bearer x"}
+    second = {**first, "origin": "http://127.0.0.1:8642"}
+    headers = [("host", first["host"])] if name != "host" else []
+    headers += [(name, first[name]), (name, second[name])]
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "headers": [(key.encode(), value.encode()) for key, value in headers],
+    }
+    await guard.Guard(app, HOSTS)(scope, None, send)
+    assert sent[0]["status"] == 400
+    assert b"stands twice" in sent[1]["body"]
