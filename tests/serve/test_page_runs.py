@@ -211,6 +211,7 @@ def test_a_cancelled_run_ends_its_calls_and_says_so(browse: Callable[..., Any]) 
     assert list(stream)[-1][1] == "end"
     page = browser.get(run)
     assert "cancelled" in page
+    assert "cost unknown" in page  # of calls that were cut off
     assert "/resume" not in page  # nothing is stored
     assert all(seat.cancelled == 1 for seat in browser.seats.values())
 

@@ -141,6 +141,8 @@ class PageRun:
         self.board.has_answer = result is not None and result.success
         self.board.can_resume = self._is_stored and self.board.status in RESUMABLE
         for card in self.board.stop_writing():
+            if result is None:  # nobody knows what a call cost that was cut off
+                self.board.is_usd_complete = False
             self._write("part", seat_card(card))
         for name in ("facts", "votes", "after"):
             self._write("part", board_part(name, self.board, self.run_id, self._csrf))

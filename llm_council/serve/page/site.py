@@ -242,11 +242,12 @@ class Page:
             board = Board.of_result(result)
             board.has_answer, board.can_resume = result.success, stored.info.status in RESUMABLE
             return await to_thread.run_sync(self._run, run_id, board, result, None)
-        board = Board(plan=stored.plan, status=stored.info.status, calls=stored.info.answered)
+        calls = stored.info.answered
+        board = Board(plan=stored.plan, status=stored.info.status, calls=calls, is_usd_complete=False)
         board.can_resume = stored.info.status in RESUMABLE
         error = None
         if board.can_resume:
-            error = f"The run was cut off after {stored.info.answered} calls. It can be resumed."
+            error = f"The run was cut off after {calls} call{'' if calls == 1 else 's'}. It can be resumed."
         elif board.status == "running":
             error = "The run goes on in another program. Its answer is here once it has ended."
         return self._run(run_id, board, None, error)
