@@ -116,10 +116,11 @@ def _foreign_files(ours: Distribution) -> Iterator[str]:
     """Yield the files in our package folder that this distribution did not install."""
     if ours.read_text("RECORD") is None:  # metadata of a source tree, without a list of installed files
         return
-    folder = Path(llm_council.__file__).parent
-    recorded = {Path(str(file.locate())).resolve() for file in ours.files or () if file.parts[0] == "llm_council"}
-    if not recorded:  # an editable installation records no files of the package
+    folder = Path(llm_council.__file__).resolve().parent
+    # An editable installation, or a checkout that precedes the installed package on the path.
+    if folder != Path(str(ours.locate_file("llm_council"))).resolve():
         return
+    recorded = {Path(str(file.locate())).resolve() for file in ours.files or () if file.parts[0] == "llm_council"}
     for path in folder.rglob("*"):
         if path.is_file() and path.suffix != ".pyc" and path.resolve() not in recorded:
             yield str(path.relative_to(folder))

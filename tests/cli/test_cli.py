@@ -424,6 +424,28 @@ def test_doctor_finds_another_distribution_in_the_package_folder(
     assert "pip uninstall other-council" in fault
 
 
+def test_doctor_looks_for_foreign_files_where_the_distribution_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm_council.cli._commands import check_installation
+
+    package = tmp_path / "site" / "llm_council"
+    info = tmp_path / "site" / "llm_council_sdk-9.0.dist-info"
+    package.mkdir(parents=True)
+    info.mkdir()
+    (package / "__init__.py").touch()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: llm-council-sdk\nVersion: 9.0\n")
+    (info / "RECORD").write_text("llm_council/__init__.py,,\nllm_council_sdk-9.0.dist-info/METADATA,,\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (package / "left_behind.py").touch()
+    assert check_installation() == [], "the package that runs lies elsewhere: it is a checkout beside that distribution"
+    monkeypatch.setattr("llm_council.__file__", str(package / "__init__.py"))
+    [fault] = check_installation()
+    assert "holds files that llm-council-sdk did not install: left_behind.py" in fault
+    (package / "left_behind.py").unlink()
+    assert check_installation() == []
+
+
 @pytest.mark.slow
 def test_a_closed_pipe_causes_no_traceback() -> None:
     command = f"{sys.executable} -m llm_council subagents --json | head -c 1"
