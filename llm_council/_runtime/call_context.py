@@ -43,7 +43,7 @@ class RetryTokens:
         self.left = min(self.most, self.left + 1)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class RunScope:
     """The facts that every call of a run shares.
 

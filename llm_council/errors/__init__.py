@@ -108,7 +108,7 @@ __all__ = [
 _ID_LIMIT = 256  # characters; a longer id of a vendor is cut
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Attempt:
     """One try of a call: its start, duration and outcome.
 

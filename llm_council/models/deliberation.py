@@ -75,7 +75,7 @@ class Problem:
 
 
 @strict_init
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class SeatSpec:
     """A seat as plain data, without its adapter.
 
@@ -139,7 +139,7 @@ class PastTask:
 
 
 @strict_init
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Plan:
     """What a run will do. It is fixed before anything is sent, and contains plain data only.
 
@@ -248,7 +248,7 @@ class Plan:
 
 
 @strict_init
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Draft:
     """The result of one seat in the draft phase: an answer or an error.
 
@@ -319,7 +319,7 @@ class Ranking:
 
 
 @strict_init
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class PhaseTiming:
     """When a phase ran.
 

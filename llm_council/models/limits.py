@@ -83,7 +83,7 @@ class RetryPolicy:
 
 
 @strict_init
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Budget:
     """Limits on a whole run. Each is optional; None means no limit.
 

@@ -84,7 +84,7 @@ def _sum(a: int | None, b: int | None) -> int | None:
 
 
 @strict_init
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Usage:
     """Tokens of a call or a run. None means unknown, not 0.
 
@@ -149,7 +149,7 @@ class CostSource(StrEnum):
 
 
 @strict_init
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Cost:
     """The cost of a call or a run.
 
@@ -214,7 +214,7 @@ def _content(value: str | Iterable[Part] | None) -> str | tuple[Part, ...] | Non
 
 
 @strict_init
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class GenerateResponse:
     """A complete answer.
 

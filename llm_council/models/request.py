@@ -159,7 +159,7 @@ def _stop(value: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 @strict_init
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class GenerateRequest:
     """One call to a model. A field that is None is not sent.
 

@@ -38,7 +38,7 @@ def _as_metadata(value: Any) -> dict[str, Any]:
 
 
 @strict_init
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Task:
     """One task of many. ``Task("What is 6 times 7?", id="q-17")``.
 
