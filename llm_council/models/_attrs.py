@@ -60,12 +60,18 @@ def copy_with(instance: T, **changes: Any) -> T:
     """
     # A quarter of the time of attrs.evolve. Each call to a model makes several copies: classes that are copied there
     # have a ``__dict__`` and no slots, because a dict is copied at once.
-    state = getattr(instance, "__dict__", None)
-    if state is None:
+    kind = type(instance)
+    if _has_slots(kind):
         return attrs.evolve(instance, **changes)  # type: ignore[misc]
-    copied: T = object.__new__(type(instance))
-    copied.__dict__.update(state, **changes)
+    copied: T = object.__new__(kind)
+    copied.__dict__.update(instance.__dict__, **changes)
     return copied
+
+
+@cache
+def _has_slots(cls: type) -> bool:
+    """Return True if some fields of the class are not in the ``__dict__`` of its instances."""
+    return any(vars(base).get("__slots__") for base in cls.__mro__)
 
 
 def from_table(name: str, cls: Callable[..., T], table: Mapping[str, Any]) -> T:

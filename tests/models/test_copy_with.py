@@ -29,3 +29,15 @@ def test_copy_with_keeps_the_class_of_a_subclass():
         pass
 
     assert type(copy_with(Mine(text="x"), model="m")) is Mine
+
+
+def test_copy_with_copies_classes_with_slots_too():
+    class Base:
+        pass
+
+    @attrs.frozen
+    class Slotted(Base):
+        first: int
+        second: int = 2
+
+    assert copy_with(Slotted(1), second=3) == Slotted(1, 3)
