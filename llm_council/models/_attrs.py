@@ -60,7 +60,7 @@ def copy_with(instance: T, **changes: Any) -> T:
     """
     # A quarter of the time of attrs.evolve. Each call to a model makes several copies: classes that are copied there
     # have a ``__dict__`` and no slots, because a dict is copied at once.
-    kind = type(instance)
+    kind: Any = type(instance)
     if _has_slots(kind):
         return attrs.evolve(instance, **changes)  # type: ignore[misc]
     copied: T = object.__new__(kind)
