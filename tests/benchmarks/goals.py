@@ -30,6 +30,10 @@ GOALS = {
     # Elapsed time of a process of its own: other load on the machine alone can multiply it.
     "page": Goal("from the command `council serve` to its page in a browser", 1500, "ms", gross=4.0),
     "page-memory": Goal("memory of `council serve` while nobody asks", 90, "MiB", gross=1.0),
+    "streams-200": Goal(
+        "200 streams of `council serve` at once: first word after that of the seat, the slowest", 1000, "ms", gross=4.0
+    ),
+    "streams-200-lost": Goal("streams of these that lost a word", 0, "streams"),
     "blocking": Goal("blocking call, p50, relative to `httpx.Client`", 1.6),
     "async-1": Goal("async CPU per call, 1 in flight, relative to aiohttp", 3.5),
     "async-32": Goal("async CPU per call, 32 in flight, relative to aiohttp", 3.5),

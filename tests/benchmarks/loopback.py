@@ -2,13 +2,15 @@
 
 The path says how it answers: ``/MILLISECONDS/KIND/...``: the delay before the answer, and the kind of answer, which is
 ``plain`` (an answer that fits our own advisor), ``peer`` (one that fits the peer's router), ``burst`` (a long stream
-all at once) or ``paced`` (a stream with a pause after each event). With ``"stream": true`` answers come word by word.
+all at once), ``paced`` (a stream with a pause after each event) or ``timed`` (a slow stream, whose words tell when they
+were sent). With ``"stream": true`` answers come word by word.
 """
 
 import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +21,11 @@ PACED_EVENTS = 200
 """Events with text in a paced stream."""
 
 PAUSE = 0.001
+
+TIMED_EVENTS = 40
+"""Events with text in a timed stream."""
+
+TIMED_PAUSE = 0.25
 
 OURS = {"answer": "Forty-two, as six times seven is forty-two. " * 8, "reasoning": "Multiplication. " * 8}
 PEERS = {
@@ -96,6 +103,8 @@ class _Connection(asyncio.Protocol):
     def _answer(self, kind: bytes, body: bytes) -> None:
         if kind == b"paced":
             self._loop.create_task(self._pace())
+        elif kind == b"timed":
+            self._loop.create_task(self._tell_times())
         elif b'"stream":true' in body or b'"stream": true' in body:
             self._transport.write(STREAMED[kind])
         else:
@@ -108,6 +117,14 @@ class _Connection(asyncio.Protocol):
                 return
             self._transport.write(WORD)
             await asyncio.sleep(PAUSE)
+        self._transport.write(LAST)
+
+    async def _tell_times(self) -> None:
+        self._transport.write(HEAD)
+        for _ in range(TIMED_EVENTS):
+            # This clock counts from the start of the machine, so that all processes read the same.
+            self._transport.write(_event({"content": f"{time.monotonic_ns()} "}))
+            await asyncio.sleep(TIMED_PAUSE)
         self._transport.write(LAST)
 
 
