@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
 from batch_vendor import Time
 
 from llm_council.errors import CouncilError
@@ -18,6 +19,8 @@ from llm_council.providers.batch_jobs import BatchCall, BatchJobs, FoundJob, Job
 from llm_council.providers.openai import OpenAIProvider
 from llm_council.testing.conformance import ProviderConformance, Stage
 from llm_council.testing.servers import Said
+
+pytestmark = pytest.mark.slow
 
 
 class DirectJobs(BatchJobs):

@@ -7,6 +7,8 @@ from broken_providers import FAULTS, AsksFirst, Correct, KeyInAttribute, KeyInPa
 
 from llm_council.testing.conformance import ProviderConformance, Verdict, outcomes
 
+pytestmark = pytest.mark.slow
+
 
 class TestCorrect(ProviderConformance):
     provider = Correct

@@ -28,6 +28,8 @@ from llm_council.providers.vllm import VLLMProvider
 from llm_council.testing.conformance import KEY, ProviderConformance, Stage, Verdict, outcomes
 from llm_council.testing.servers import FakeVendor
 
+pytestmark = pytest.mark.slow
+
 
 class TestOpenAI(ProviderConformance):
     provider = OpenAIProvider

@@ -29,6 +29,8 @@ from llm_council.testing.servers import Asked, Dialect, FakeVendor, Refuse
 from llm_council.testing.servers._exchange import Ending, Sent
 from llm_council.transports._process import Command
 
+pytestmark = pytest.mark.slow
+
 
 def _plain(value: str | Secret | Attached) -> Any:
     if isinstance(value, Attached):

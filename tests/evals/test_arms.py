@@ -13,7 +13,7 @@ from llm_council.strategies import Escalate, Poll, Sample
 from llm_council.testing.fakes import ScriptedProvider
 from tests.evals._council import calls_of, council_of, tasks_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 TASKS = tasks_of(30)
 

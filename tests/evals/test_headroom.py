@@ -16,6 +16,8 @@ from strategies import examples
 from llm_council.errors import InvalidOption
 from llm_council.evals import headroom as head
 
+pytestmark = pytest.mark.slow
+
 # Closed forms
 
 

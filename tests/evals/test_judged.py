@@ -31,6 +31,8 @@ from llm_council.models import (
 )
 from llm_council.providers.base import ProviderAdapter
 
+pytestmark = pytest.mark.slow
+
 WRITTEN = re.compile(r"of quality (\d+)")
 
 

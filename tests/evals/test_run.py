@@ -36,6 +36,8 @@ from llm_council.testing.fakes import ScriptedProvider
 from tests.evals._council import WORLD, PricedSeat, calls_of, council_of, tasks_of
 from tests.evals.record import FOLDER
 
+pytestmark = pytest.mark.slow
+
 ARMS = ["poll", "escalate", "revise", "judge"]
 
 

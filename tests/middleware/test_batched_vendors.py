@@ -28,7 +28,7 @@ from llm_council.providers.gemini import GeminiProvider
 from llm_council.providers.openai import OpenAIProvider
 from llm_council.testing.servers import Cut, FakeBatchVendor, Hang, Refuse
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PROVIDERS = {
     "openai": (OpenAIProvider, "gpt-4.1"),

@@ -25,6 +25,8 @@ from llm_council.models import (
 from llm_council.providers import gateways, registry
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 
+pytestmark = pytest.mark.slow
+
 NAMES = sorted(gateways.rows())
 HOSTED = [name for name in NAMES if gateways.rows()[name].needs_key]
 KEY = "house-key-0123456789"

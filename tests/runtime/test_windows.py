@@ -13,6 +13,8 @@ import pytest
 from llm_council import errors
 from llm_council._runtime import posix
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shown():

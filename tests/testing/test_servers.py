@@ -51,7 +51,7 @@ SURFACES = ["socket", "httpx", "requests"]
 ASK = GenerateRequest(prompt="What is 6 times 7?")
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from llm_council.providers.cli.codex import CodexProvider
 from llm_council.providers.cli.gemini_cli import GeminiCliProvider
 from llm_council.providers.registry import get_class, get_provider
 
+pytestmark = pytest.mark.slow
+
 ASK = GenerateRequest(prompt="What is 6 times 7?")
 CANARY = "OWN-KEY-canary-0123456789"
 

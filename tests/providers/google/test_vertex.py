@@ -30,7 +30,7 @@ from llm_council.providers.base import GenerateRequest, call, examine, stream
 from llm_council.testing._mirrors import anthropic as claude_server
 from llm_council.testing._mirrors import gemini as gemini_server
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ANSWER = GenerateResponse(text="42", finish_reason="stop", usage=Usage(input_tokens=5, output_tokens=2), model="m")
 CLAUDE = "claude-sonnet-4-5@20250929"

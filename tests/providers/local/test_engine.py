@@ -27,7 +27,10 @@ class Holder:
     pass
 
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="the engine's process is supervised as POSIX has it")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="the engine's process is supervised as POSIX has it"),
+    pytest.mark.slow,
+]
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,8 @@ from llm_council.providers.local import (
     model_path,
 )
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 WANTED = StructuredOutput(json_schema=SCHEMA)
 

@@ -37,7 +37,7 @@ from llm_council.providers._replicate import predictions
 from llm_council.providers.base import GenerateRequest, call, examine, stream
 from llm_council.testing._mirrors.replicate import encode_error, encode_events, encode_response, frame
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 KEY = "r8_house0123456789abcdef"
 MODEL = "meta/llama"
