@@ -68,7 +68,9 @@ def _in_a_process(name: str, url: str, options: argparse.Namespace) -> Any:
     began = time.perf_counter()
     command = [sys.executable, __file__, "--group", name, "--url", url, "--soak", str(options.soak)]
     command += ["--short"] if options.short else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=LIMIT)
+    # Without files of compiled code, each start would compile everything again.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=LIMIT)
     print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     return json.loads(done.stdout.splitlines()[-1])
 

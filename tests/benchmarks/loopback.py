@@ -25,7 +25,7 @@ PAUSE = 0.001
 TIMED_EVENTS = 40
 """Events with text in a timed stream."""
 
-TIMED_PAUSE = 0.25
+TIMED_PAUSE = 0.25  # a stream of ten seconds
 
 OURS = {"answer": "Forty-two, as six times seven is forty-two. " * 8, "reasoning": "Multiplication. " * 8}
 PEERS = {

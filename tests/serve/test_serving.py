@@ -200,3 +200,40 @@ def test_a_run_of_a_killed_server_can_be_resumed(tmp_path: Path) -> None:
         out, err = resumed.communicate(timeout=60)
     assert resumed.returncode == 0, err
     assert "The final answer is here." in out
+
+
+TRACED = '''
+"""Print the name of each span that ends, then run the command as SEATED does."""
+import sys
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+exporter = ConsoleSpanExporter(out=sys.stderr, formatter=lambda span: f"span {span.name}\\n")
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+'''
+
+
+@pytest.mark.parametrize("flags", [["--otel"], []])
+def test_runs_are_traced_on_request(tmp_path: Path, flags: list[str]) -> None:
+    (tmp_path / "start.py").write_text(TRACED + SEATED)
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    command = [sys.executable, str(tmp_path / "start.py"), "0", "serve", "-p", "ann", "--port", "0", "--no-store"]
+    with subprocess.Popen(
+        [*command, *flags], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            assert running.stdout is not None
+            url = running.stdout.readline().split()[1]
+            headers = {"authorization": f"Bearer {running.stdout.readline().split()[1]}"}
+            body = {"model": "council/single", "messages": [{"role": "user", "content": "2+2?"}]}
+            reply = httpx.post(f"{url}/chat/completions", json=body, headers=headers, trust_env=False, timeout=30)
+            assert reply.json()["choices"][0]["message"]["content"] == "I think so."
+            running.send_signal(signal.SIGTERM)
+            _, err = running.communicate(timeout=30)
+        finally:
+            running.kill()
+    spans = [line.removeprefix("span ") for line in err.splitlines() if line.startswith("span ")]
+    assert spans == (["chat", "draft", "invoke_agent advisor"] if flags else [])
